@@ -1,0 +1,66 @@
+# Every target sets itself up. PYTHON chooses the interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= .demo
+OUT ?= bench/results
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+DEVELOP := $(VENV)/.installed
+
+.PHONY: help demo test test-slow gpu wheel format lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## build two engines without a GPU and label a picture, in a light environment (no torch)
+	@echo "demo: installing the light extras into $(DEMO)"
+	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	@$(DEMO)/bin/python $(PIP) '.[rtx]'
+	@echo "demo: a TensorRT-RTX engine for another machine's GPU, gates included"
+	$(DEMO)/bin/convcut-trt build --precision fp16 --backend tensorrt-rtx --target rtx4060ti -o $(DEMO)/engines
+	@echo "demo: an engine for this machine's CPU, gates included"
+	$(DEMO)/bin/convcut-trt build --precision fp16 --backend onnxruntime -o $(DEMO)/engines
+	@echo "demo: what the face in a picture expresses"
+	$(DEMO)/bin/convcut-trt predict $(CURDIR)/examples/astronaut.png --engine $(DEMO)/engines --draw $(DEMO)/astronaut.png
+
+$(DEVELOP): pyproject.toml constraints.txt CMakeLists.txt
+	@echo "set-up: installing everything, torch included (several GB), into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP) --editable '.[rtx,lab,dev]'
+	@touch $@
+
+test: lint ## check style, types and layering, then run the fast tests
+	@echo "test: running the fast tests"
+	@$(BIN)/pytest
+
+test-slow: $(DEVELOP) ## run the slow tests: training, downloads, wheels in a fresh environment
+	@echo "test-slow: running the slow tests"
+	@$(BIN)/pytest -m slow
+
+gpu: $(DEVELOP) ## run the GPU tests and the benchmarks; results go to OUT
+	@echo "gpu: running the tests that need a GPU"
+	@$(BIN)/pytest -m gpu
+	@if [ -f bench/__main__.py ]; then echo "gpu: measuring into $(OUT)"; \
+	  $(BIN)/python -m bench --out $(OUT); fi
+
+wheel: $(DEVELOP) ## build the wheel into dist/
+	@echo "wheel: building into dist/"
+	@$(BIN)/python -m pip --quiet wheel . --no-deps --wheel-dir dist
+
+format: $(DEVELOP) ## format the code and sort its imports
+	@echo "format: rewriting files in place"
+	@$(BIN)/ruff check --quiet --select I --fix .
+	@$(BIN)/ruff format --quiet .
+
+lint: $(DEVELOP) ## check style, types and layering
+	@echo "lint: style"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@echo "lint: types"
+	@$(BIN)/mypy --no-error-summary
+	@echo "lint: layering"
+	@$(BIN)/lint-imports --no-logo
+
+clean: ## remove what the other targets made
+	@echo "clean: removing environments, builds and caches"
+	@rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

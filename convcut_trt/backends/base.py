@@ -1,0 +1,214 @@
+"""What every backend offers: build an engine from a typed ONNX, open it, say what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from convcut_trt.devices import Device
+from convcut_trt.errors import InputError
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(phase, done, total)``: ``phase`` is what is being done now, ``done`` of
+``total`` is of the whole build and never falls; ``total`` stays the same."""
+
+
+def no_progress(phase: str, done: int, total: int) -> None:
+    """The progress callable that says nothing."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build may choose; precision is not among it, that lives in the typed ONNX.
+
+    Attributes:
+        batch: Smallest, usual and largest batch. Three equal numbers make a fixed-batch engine,
+            which lets more operations fuse.
+        targets: Devices to build for; empty means the GPU of this machine.
+        workspace_mib: Cap on the builder's scratch memory on the GPU; None leaves its default.
+        optimization_level: The builder's 0 to 5; None leaves its default.
+        timeout_s: Seconds after which the build is given up; None waits as long as it takes.
+    """
+
+    batch: tuple[int, int, int] = (1, 1, 1)
+    targets: tuple[Device, ...] = ()
+    workspace_mib: int | None = None
+    optimization_level: int | None = None
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        low, usual, high = self.batch
+        if not 1 <= low <= usual <= high:
+            raise InputError(
+                f"batch {low}:{usual}:{high} is not MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX"
+            )
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise InputError(f"workspace of {self.workspace_mib} MiB: give 1 or more, or nothing")
+        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
+            raise InputError(f"optimization level {self.optimization_level} is not 0 to 5")
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch when there is only one, else None."""
+        low, _, high = self.batch
+        return low if low == high else None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operation of a network, a graph or an engine.
+
+    Attributes:
+        name: The backend's name of it.
+        kind: The backend's type of it, for example ``Conv`` or ``CONVOLUTION``.
+        dtype: What it is computed in: fp32, fp16, bf16, int8, ...; ``?`` where not readable.
+        multiply_adds: For one image; 0 for everything but convolutions and matrix products.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    multiply_adds: int = 0
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """What a build gives back. Nothing is written anywhere: publishing is the caller's.
+
+    Attributes:
+        engine: The plan, or the typed ONNX where that is the engine.
+        flavour: The backend's name.
+        version: The builder's version.
+        compute_capabilities: (major, minor) of each GPU it is for; empty for a CPU.
+        layers: What was asked to be computed in which type, with multiply-adds: the strongly
+            typed network of TensorRT, or what onnxruntime ran.
+        plan: The operations of the engine itself, None where it is not readable. Their
+            multiply-adds are those of the layers they cover.
+        log: What the builder said.
+        seconds: Parsing and building, without starting the builder.
+        peak_memory: Bytes of the builder's process at its peak, None where not measured.
+    """
+
+    engine: bytes = field(repr=False)
+    flavour: str
+    version: str
+    compute_capabilities: tuple[tuple[int, int], ...]
+    layers: tuple[Layer, ...] = field(repr=False)
+    plan: tuple[Layer, ...] | None = field(repr=False)
+    log: str = field(repr=False)
+    seconds: float
+    peak_memory: int | None
+
+    @property
+    def operations(self) -> int | None:
+        """Device operations in the engine, None where it is not readable."""
+        return None if self.plan is None else len(self.plan)
+
+
+class Session(Protocol):
+    """An open engine. Safe to call from several threads."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs in the order of the graph."""
+
+    def run(
+        self, images: npt.NDArray[np.uint8], out: Arrays | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Answers for a batch of faces.
+
+        Args:
+            images: uint8 [N, H, W, 3], RGB.
+            out: Arrays to write into, by output name: float32, C-contiguous, of the output's
+                shape. Outputs without one get a new array.
+
+        Returns:
+            Outputs in the order of the graph: ``logits`` [N, K], ``probabilities`` [N, K] and
+            ``map`` [N, C, H, W], all float32. The arrays are the caller's: no later call
+            writes to them.
+
+        Raises:
+            InputError: Wrong dtype or shape, or the session is closed.
+        """
+
+    def close(self) -> None:
+        """Frees the engine. A second call does nothing."""
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Backend(Protocol):
+    """One way to build and run engines."""
+
+    @property
+    def flavour(self) -> str:
+        """What ``--backend`` takes."""
+
+    def missing(self) -> str | None:
+        """Why it cannot be used at all, with what to install; None when it can."""
+
+    def can_run(self) -> str | None:
+        """Why it cannot run an engine on this machine; None when it can."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries behind it; raises BackendMissing without them."""
+
+    def build(
+        self, typed_onnx: Path, options: BuildOptions, progress: Progress = no_progress
+    ) -> BuiltEngine:
+        """Builds an engine.
+
+        Raises:
+            BackendMissing: Its library is not installed.
+            InputError: The options cannot be met by this backend, or the file cannot be read.
+            BuildError: The builder refused, crashed, was killed or took too long.
+        """
+
+    def open(self, engine: Path, *, threads: int | None = None) -> Session:
+        """Opens an engine. Engines are native code: open only what you trust.
+
+        Args:
+            engine: The file.
+            threads: CPU threads to use, where the backend computes on the CPU.
+
+        Raises:
+            BackendMissing: Its library is not installed.
+            EngineMismatch: A sound engine that cannot run here.
+            InputError: Not an engine.
+        """
+
+    def describe(self, engine: Path) -> list[Layer] | None:
+        """The engine's operations and their types; None where they are not readable."""
+
+
+def computed_shares(layers: Iterable[Layer]) -> dict[str, float]:
+    """Share of the multiply-adds that is computed in each type, largest first; sums to 1."""
+    sums: dict[str, int] = {}
+    for layer in layers:
+        if layer.multiply_adds:
+            sums[layer.dtype] = sums.get(layer.dtype, 0) + layer.multiply_adds
+    total = sum(sums.values())
+    return {dtype: sums[dtype] / total for dtype in sorted(sums, key=lambda d: -sums[d])}
+
+
+def existing_file(path: Path) -> Path:
+    """``path`` if it is a file with something in it, else InputError."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty")
+    return path

@@ -1,0 +1,185 @@
+"""What the robot-side verbs do: each takes parsed arguments, prints, and returns the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convcut_trt import gates
+from convcut_trt.errors import GateFailed, InputError
+from convcut_trt.gates import Gate
+from convcut_trt.home import DEFAULT_MODEL, engine_folder, find_model
+from convcut_trt.manifest import EngineManifest
+from convcut_trt.progress import Progress
+
+
+def build(options: Namespace) -> int:
+    """The verb ``build``."""
+    from convcut_trt.build import Request
+    from convcut_trt.build import build as build_engine
+
+    model = find_model(options.model)
+    request = Request(
+        precision=options.precision,
+        output=options.output or engine_folder(),
+        backend=options.backend,
+        targets=tuple(options.target),
+        batch=options.batch,
+        faces=_gate_faces(options.data, options.gate_pictures),
+        budgets=dict(options.budget),
+    )
+    try:
+        with Progress(quiet=options.json) as progress:
+            manifest = build_engine(model, request, progress)
+    except GateFailed as error:
+        if options.json:
+            print(json.dumps({"published": False, "reason": str(error), "gates": error.log}))
+        else:
+            print(error.log)
+        raise
+    if options.json:
+        print(json.dumps({"published": True, **_manifest_json(manifest)}))
+        return 0
+    _print_manifest(manifest)
+    line = f"convcut-trt predict FILE --engine {manifest.path}"
+    print(f"\nrun it with   {line}" if manifest.verified else f"\nrun it there with   {line}")
+    return 0
+
+
+def predict(options: Namespace) -> int:
+    """The verb ``predict``."""
+    from convcut_trt.engine import load
+    from convcut_trt.pictures import load_picture
+    from convcut_trt.preprocess import crop_box
+
+    pictures = [load_picture(file) for file in options.files]
+    boxes = [options.box] * len(pictures)
+    if options.box is None:
+        print(
+            "no face box given: the middle square of each picture is taken for a face",
+            file=sys.stderr,
+        )
+    with load(options.engine or DEFAULT_MODEL) as engine:
+        prediction = engine.predict(pictures, boxes)
+        spec = engine.spec
+    if options.draw is not None:
+        margin = 0.0 if options.box is None else spec.margin
+        crops = [
+            crop_box(box, picture.shape[1], picture.shape[0], margin)
+            for picture, box in zip(pictures, boxes, strict=True)
+        ]
+        _draw(options.draw, options.files, pictures, crops, prediction)
+    rows: list[dict[str, Any]] = []
+    for file, label, row in zip(
+        options.files, prediction.labels, prediction.probabilities, strict=True
+    ):
+        shares = {name: round(float(p), 4) for name, p in zip(prediction.classes, row, strict=True)}
+        rows.append({"file": str(file), "label": label, "probabilities": shares})
+    if options.json:
+        print(json.dumps({"predictions": rows}))
+        return 0
+    width = max(len(str(file)) for file in options.files)
+    label_width = max(map(len, prediction.classes))
+    for entry in rows:
+        ranked = sorted(entry["probabilities"].items(), key=lambda item: -item[1])[:3]
+        shown = "   ".join(f"{name} {share:.1%}" for name, share in ranked)
+        print(f"{entry['file']:{width}}  {entry['label']:{label_width}}  {shown}")
+    return 0
+
+
+def inspect(options: Namespace) -> int:
+    """The verb ``inspect``."""
+    from convcut_trt.inspection import describe
+
+    found = describe(options.file)
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    for key, value in found.items():
+        if key == "gates":
+            print("\n" + gates.table([Gate(**gate) for gate in value]))
+        else:
+            print(f"{key:20} {_short(value)}")
+    return 0
+
+
+def doctor(options: Namespace) -> int:
+    """The verb ``doctor``."""
+    from convcut_trt.doctor import examine
+
+    report = examine(options.engines or engine_folder())
+    if options.json:
+        print(json.dumps(report))
+        return 0 if report["healthy"] else 1
+    for section in ("versions", "backends", "engines"):
+        print(section)
+        for name, value in report[section].items():
+            print(f"  {name:24} {_short(value)}")
+    print(f"gpu\n  {report['gpu']}")
+    print(f"next\n  {report['next']}")
+    return 0 if report["healthy"] else 1
+
+
+def _gate_faces(data: str | None, count: int | None) -> Any:
+    if data is None and count is None:
+        return None
+    if data is None:
+        import numpy as np
+
+        from convcut_trt.home import GATE_PICTURES
+
+        with np.load(GATE_PICTURES, allow_pickle=False) as file:
+            return list(file["pictures"][:count])
+    from convcut_trt.datasets import open_dataset
+
+    dataset = open_dataset(data)
+    positions = dataset.subset("validation")
+    if not len(positions):
+        positions = dataset.subset("train")
+    return [dataset.image(int(position)) for position in positions[: count or 256]]
+
+
+def _draw(target: Path, files: list[Path], pictures: Any, crops: Any, prediction: Any) -> None:
+    from PIL import Image
+
+    from convcut_trt.draw import annotate
+
+    if len(files) > 1 and target.suffix:
+        raise InputError(f"--draw {target} is one file for {len(files)} pictures: give a folder")
+    targets = [target] if target.suffix else [target / f"{file.stem}.png" for file in files]
+    rows = zip(targets, pictures, crops, prediction.probabilities, strict=True)
+    for path, picture, crop, probabilities in rows:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(annotate(picture, crop, prediction.classes, probabilities)).save(path)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--draw {path} cannot be written ({error}): give a .png or .jpg path"
+            ) from None
+        print(f"drawn: {path}", file=sys.stderr)
+
+
+def _manifest_json(manifest: EngineManifest) -> dict[str, Any]:
+    values = asdict(manifest)
+    values["manifest"] = str(values.pop("path"))
+    values["engine"] = str(manifest.engine)
+    del values["spec"]
+    return values
+
+
+def _print_manifest(manifest: EngineManifest) -> None:
+    print(gates.table([Gate(**gate) for gate in manifest.gates]))
+    operations = "" if manifest.operations is None else f", {manifest.operations} operations"
+    size = manifest.engine.stat().st_size / 1e6
+    print(f"\n{manifest.engine}  {size:.1f} MB{operations}, {manifest.precision['text']}")
+    print(f"verified on {manifest.verified_on}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value)
+    return str(value)

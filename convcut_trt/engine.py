@@ -1,0 +1,263 @@
+"""Running an engine: ``load`` opens what was built and checked, ``Engine`` answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcut_trt import backends
+from convcut_trt.backends.base import Session
+from convcut_trt.errors import ConvcutError, EngineMismatch, InputError
+from convcut_trt.home import engine_folder
+from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.pictures import load_picture
+from convcut_trt.spec import ModelSpec
+
+F32 = NDArray[np.float32]
+Face = str | Path | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answers for N faces.
+
+    Attributes:
+        classes: The K expressions.
+        logits: float32 [N, K].
+        probabilities: float32 [N, K], rows sum to 1.
+    """
+
+    classes: tuple[str, ...]
+    logits: F32
+    probabilities: F32
+
+    @property
+    def labels(self) -> list[str]:
+        """The likeliest expression of each face."""
+        return [self.classes[index] for index in self.probabilities.argmax(axis=1)]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+
+class Engine:
+    """An open engine. Thread-safe; a context manager; made by ``load``.
+
+    Attributes:
+        manifest: What it is, and how it did at the gates.
+        spec: The model's spec.
+    """
+
+    def __init__(self, manifest: EngineManifest, session: Session) -> None:
+        self.manifest = manifest
+        self._session: Session | None = session
+        self._closing = threading.Lock()
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's spec."""
+        return self.manifest.spec
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K expressions, in the order of the outputs."""
+        return self.spec.classes
+
+    @property
+    def verified(self) -> bool:
+        """Whether the gates ran on this engine itself; False where a stand-in was checked."""
+        return self.manifest.verified
+
+    def predict(
+        self,
+        faces: Sequence[Face] | NDArray[np.uint8],
+        boxes: Sequence[tuple[float, float, float, float] | None] | None = None,
+    ) -> Prediction:
+        """Crops and resizes faces by the model's rule, and answers.
+
+        Args:
+            faces: Pictures: uint8 RGB [H, W, 3] or grey [H, W] of any size, or paths; an array
+                uint8 [N, H, W, 3] is N of them.
+            boxes: (x, y, width, height) of the face in each picture, in pixels; None, or None for a
+                picture, takes its largest centred square for the face.
+
+        Raises:
+            InputError: Something is no picture, or a box does not fit it.
+        """
+        if isinstance(faces, (str, Path)):
+            raise InputError("predict takes a list of faces: write predict([face])")
+        if isinstance(faces, np.ndarray) and faces.ndim != 4 and len(faces):
+            raise InputError(
+                f"predict takes a list of pictures or uint8 [N, H, W, 3], this is {list(faces.shape)}"
+            )
+        if boxes is not None and len(boxes) != len(faces):
+            raise InputError(f"{len(faces)} faces and {len(boxes)} boxes: give one box a face")
+        pictures = [load_picture(face) if isinstance(face, (str, Path)) else face for face in faces]
+        size = self.spec.size
+        batch = np.empty((len(pictures), size, size, 3), np.uint8)
+        for row, picture in enumerate(pictures):
+            if not isinstance(picture, np.ndarray):
+                raise InputError(f"a face is a numpy array or a path, not {type(picture).__name__}")
+            batch[row] = self.spec.face(picture, None if boxes is None else boxes[row])
+        answers = self.infer(batch)
+        return Prediction(self.classes, answers["logits"], answers["probabilities"])
+
+    def infer(
+        self, batch: NDArray[np.uint8], out: Mapping[str, F32] | None = None
+    ) -> dict[str, F32]:
+        """Answers for faces that are cropped and resized already.
+
+        Args:
+            batch: uint8 RGB [N, size, size, 3], any N; more than the engine's largest batch is split.
+            out: Arrays to write into, by output name; outputs without one get a new array.
+
+        Returns:
+            ``logits`` [N, K], ``probabilities`` [N, K] and ``map`` [N, C, P, P], float32, the caller's own.
+
+        Raises:
+            InputError: Wrong dtype or shape, or the engine is closed.
+        """
+        session = self._session
+        if session is None:
+            raise InputError("this engine is closed: load it again")
+        low, _, high = self.manifest.batch
+        size = self.spec.size
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (size, size, 3):
+            raise InputError(
+                f"a batch is uint8 [N, {size}, {size}, 3], this is {batch.dtype} {list(batch.shape)}; "
+                "predict() crops and resizes"
+            )
+        count = len(batch)
+        if low <= count <= high:
+            return session.run(batch, out)
+        results = self._outputs(count, out)
+        for start in range(0, count, high):
+            part = batch[start : start + high]
+            padding = np.repeat(part[-1:], max(0, low - len(part)), axis=0)
+            for name, values in session.run(np.concatenate([part, padding])).items():
+                results[name][start : start + len(part)] = values[: len(part)]
+        return results
+
+    def _outputs(self, count: int, out: Mapping[str, F32] | None) -> dict[str, F32]:
+        from convcut_trt.backends.arrays import result_arrays
+
+        classes = (count, len(self.classes))
+        shapes: dict[str, tuple[int, ...]] = {"logits": classes, "probabilities": classes}
+        shapes["map"] = (count, *self.spec.map_shape)
+        return result_arrays(shapes, out)
+
+    def close(self) -> None:
+        """Frees the engine. Calls in flight finish; a second close does nothing."""
+        with self._closing:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def load(
+    name: str | Path,
+    precision: str | None = None,
+    backend: str = "auto",
+    *,
+    require_verified: bool = False,
+    threads: int | None = None,
+) -> Engine:
+    """Opens the newest engine that fits this machine. Never builds one.
+
+    Manifest and SHA-256 are checked before a byte of the engine is opened: engines are native code.
+
+    Args:
+        name: A model's name (looked up in ``$CONVCUT_HOME``, else the user's cache), a folder of engines,
+            or an engine's manifest, ``.engine`` or typed ``.onnx``.
+        precision: Only engines built for it.
+        backend: Only engines of this flavour; ``auto`` takes any that runs here.
+        require_verified: Refuse an engine whose gates ran on a stand-in.
+        threads: CPU threads, where the backend computes on the CPU; None is one a core.
+
+    Raises:
+        EngineMismatch: No engine fits this machine; the text names the build command.
+        ManifestError: The engine has no manifest, or does not match it.
+    """
+    path = Path(name)
+    if path.is_file() or path.suffix in (".json", ".engine", ".onnx"):
+        manifest = EngineManifest.read(find_manifest(path))
+        reason = _unfit(manifest, precision, backend)
+        if reason:
+            raise EngineMismatch(
+                f"{manifest.path.name} {reason}; what would run here: {_command(manifest.name)}"
+            )
+    else:
+        folder, model = (path, "*") if path.is_dir() else (engine_folder(), str(name))
+        manifest = _newest(folder, model, precision, backend)
+    if require_verified and not manifest.verified:
+        raise EngineMismatch(
+            f"{manifest.path.name} was checked on {manifest.verified_on} only: build it on this machine"
+        )
+    manifest.check_files()
+    session = backends.get(manifest.flavour).open(manifest.engine, threads=threads)
+    return Engine(manifest, session)
+
+
+def _newest(folder: Path, model: str, precision: str | None, backend: str) -> EngineManifest:
+    fitting, reasons = [], []
+    for path in sorted(folder.glob(f"{model}.*.json")):
+        if path.name.endswith(".spec.json"):
+            continue
+        try:
+            manifest = EngineManifest.read(path)
+            reason = _unfit(manifest, precision, backend)
+        except ConvcutError as error:
+            reasons.append(str(error))
+            continue
+        if reason:
+            reasons.append(f"{path.name} {reason}")
+        else:
+            fitting.append(manifest)
+    if fitting:
+        return max(fitting, key=lambda manifest: manifest.date)
+    shown = "conv-cut-mini" if model == "*" else model
+    text = (
+        f"no engine of {model} in {folder} fits this machine"
+        if model != "*"
+        else f"no engine in {folder} fits"
+    )
+    found = "".join(f"\n  {reason}" for reason in reasons)
+    raise EngineMismatch(f"{text}; build one: {_command(shown)}{found}")
+
+
+def _unfit(manifest: EngineManifest, precision: str | None, backend: str) -> str:
+    if precision is not None and manifest.precision["asked"] != precision:
+        return f"is {manifest.precision['asked']}, {precision} was asked for"
+    if backend not in ("auto", manifest.flavour):
+        return f"is for {manifest.flavour}, {backend} was asked for"
+    reason = backends.get(manifest.flavour).can_run()
+    if reason is None:
+        return ""
+    device = manifest.target or manifest.compute_capability
+    where = (
+        f"was built for {device} (compute capability {manifest.compute_capability})"
+        if device
+        else "is sound"
+    )
+    return f"{where} and cannot run here: {reason}"
+
+
+def _command(name: str) -> str:
+    return f"convcut-trt build {name} --precision fp16 --backend onnxruntime"

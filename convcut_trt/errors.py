@@ -1,0 +1,43 @@
+"""The errors a user can meet. Every text names the fix; the builder's own log rides along in ``log``."""
+
+from __future__ import annotations
+
+
+class ConvcutError(Exception):
+    """Base of all errors raised on purpose. ``exit_code`` is what the command line returns for it."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class InputError(ConvcutError):
+    """A file, picture, array or option of the user's cannot be used."""
+
+
+class SpecError(ConvcutError):
+    """A model spec is missing, broken, or belongs to another model."""
+
+
+class ManifestError(ConvcutError):
+    """An engine manifest is missing, broken, edited, or does not match its engine."""
+
+
+class EngineMismatch(ConvcutError):
+    """A sound engine that cannot run here: another device, another version, another flavour."""
+
+
+class BackendMissing(ConvcutError):
+    """A library that this verb needs is not installed; the text says which extra brings it."""
+
+
+class BuildError(ConvcutError):
+    """The builder refused, crashed or was killed; ``log`` holds what it said."""
+
+
+class GateFailed(ConvcutError):
+    """A check failed: nothing was published."""
+
+    exit_code = 1

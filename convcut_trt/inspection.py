@@ -1,0 +1,99 @@
+"""What a file is: a model, an engine, its manifest, a spec; read without running anything of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convcut_trt.errors import ConvcutError, InputError
+from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.spec import ModelSpec
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts about a file of ours.
+
+    Raises:
+        InputError: No such file, or none of ours.
+        ManifestError: An engine whose manifest does not match it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give an .onnx, .engine, manifest or spec file")
+    if path.name.endswith(".spec.json"):
+        return _spec(ModelSpec.read(path))
+    if path.suffix == ".json":
+        return _manifest(EngineManifest.read(path))
+    if path.suffix == ".engine":
+        try:
+            return _manifest(EngineManifest.read(find_manifest(path)))
+        except ConvcutError as error:
+            return {"kind": "engine without a valid manifest", "reason": str(error), **_plan(path)}
+    if path.suffix == ".onnx":
+        if path.with_suffix(".json").is_file():
+            return _manifest(EngineManifest.read(find_manifest(path)))
+        return _model(path)
+    raise InputError(
+        f"{path} is no file of convcut-trt: give an .onnx, .engine, manifest or spec file"
+    )
+
+
+def _manifest(manifest: EngineManifest) -> dict[str, Any]:
+    manifest.check_files()
+    values = asdict(manifest)
+    spec = values.pop("spec")
+    values["path"] = str(values["path"])
+    return {"kind": "engine", **values, "classes": spec["classes"]}
+
+
+def _spec(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "kind": "model spec",
+        "name": spec.name,
+        "classes": list(spec.classes),
+        "input": f"uint8 RGB [N, {spec.size}, {spec.size}, 3]",
+        "map": list(spec.map_shape),
+        "network": dict(spec.network),
+        "witnesses": len(spec.witnesses),
+        "provenance": dict(spec.provenance),
+    }
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from convcut_trt.backends.stored import stored_shares
+    from convcut_trt.build import read_onnx
+
+    model = read_onnx(path)
+    facts = {
+        "kind": "model",
+        "ir_version": model.ir_version,
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "nodes": len(model.graph.node),
+        "parameters": sum(_count(tensor.dims) for tensor in model.graph.initializer),
+        "stored": stored_shares(path),
+    }
+    spec_path = path.with_suffix(".spec.json")
+    if not spec_path.is_file():
+        return {**facts, "spec": f"none: {spec_path.name} is missing, so it cannot be built"}
+    spec = ModelSpec.read(spec_path)
+    spec.check_onnx(path)
+    return {**facts, **_spec(spec), "kind": "model"}
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    from convcut_trt.backends import trt_plan
+
+    content = path.read_bytes()
+    if not trt_plan.is_plan(content):
+        return {"plan": "not a TensorRT-RTX plan that can be read"}
+    return {
+        "version": trt_plan.version(content),
+        "accelerators": str(trt_plan.accelerators(content)),
+    }
+
+
+def _count(sizes: Any) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total

@@ -1,0 +1,51 @@
+"""The lab verbs: they run the checkout's own code, which is not in the wheel."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from convcut_trt.errors import InputError
+
+VERBS = {
+    "train": "train a model by a recipe",
+    "evaluate": "measure a model on labelled faces",
+    "export": "write a trained model as ONNX, with spec and witnesses",
+}
+_NAME = re.compile(r'^name\s*=\s*"convcut-trt"', re.MULTILINE)
+
+
+def checkout() -> Path:
+    """The checkout that the lab verbs run: the one this package lies in, else the one around the current folder.
+
+    Raises:
+        InputError: There is none.
+    """
+    here = Path.cwd()
+    for folder in (Path(__file__).resolve().parents[1], here, *here.parents):
+        project = folder / "pyproject.toml"
+        if (
+            (folder / "export").is_dir()
+            and project.is_file()
+            and _NAME.search(project.read_text("utf-8"))
+        ):
+            return folder
+    raise InputError(
+        "this is a lab verb: it needs a checkout of convcut-trt and torch. Clone the repository, run "
+        "`pip install -e '.[lab]'` in it, and call this again from there"
+    )
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Runs a lab verb in a process of its own and returns its exit code."""
+    root = checkout()
+    print(f"lab: {root}", file=sys.stderr)
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # -P keeps the current folder off the path: an export/ in it must not stand for ours
+    command = [sys.executable, "-P", "-m", "export", verb, *arguments]
+    return subprocess.call(command, env=environment)

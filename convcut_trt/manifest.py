@@ -1,0 +1,171 @@
+"""EngineManifest: what makes an engine exist. Written last, checked before anything is opened."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convcut_trt.errors import ManifestError
+from convcut_trt.fields import Fields, canonical, read_json, sha256, write_json
+from convcut_trt.spec import ModelSpec
+
+SCHEMA = 1
+STAND_IN = "onnxruntime-cpu (stand-in)"
+_FIX = "build the engine again with `convcut-trt build`"
+_SEAL = "manifest_sha256"
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """One engine: what it is, what it was built from and with, and how it did at the gates.
+
+    Attributes:
+        name: Of the model.
+        precision: ``asked`` (fp32, fp16 ...), ``stored`` and ``computed`` (share of weight bytes and of
+            multiply-adds by type), ``text`` (the same in words).
+        flavour: Backend that built it and opens it.
+        versions: Of builder, Python and this package.
+        target: Key in ``devices.json``, empty for this machine.
+        compute_capability: As ``8.9``; empty for a CPU.
+        files: ``engine``, ``typed_onnx`` and ``spec``, relative to the manifest.
+        sha256: Of ``engine``, ``typed_onnx``, ``onnx`` (the FP32 model) and ``ranges`` (null without INT8).
+        outputs: Of the engine, in order.
+        batch: Smallest, usual and largest batch.
+        placement: Of the Q/DQ pairs; empty without INT8.
+        mlp: Form of the MLPs, ``conv``.
+        tail: ``native``: inside the engine; ``kernel``: the engine ends at the map.
+        operations: Device operations of the plan; null where it is not readable.
+        budgets: The limits that the gates held it to.
+        gates: Name, value, budget, verdict and detail of each.
+        verified_on: Where the gates ran. ``STAND_IN`` for a device that was not there.
+        build: Seconds, peak memory in bytes, and what else the builder told.
+        date: UTC, ISO 8601.
+        spec: The model's spec, so that the engine can be run from its own folder.
+    """
+
+    name: str
+    precision: Mapping[str, Any]
+    flavour: str
+    versions: Mapping[str, Any]
+    target: str
+    compute_capability: str
+    files: Mapping[str, Any]
+    sha256: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    batch: tuple[int, int, int]
+    placement: str
+    mlp: str
+    tail: str
+    operations: int | None
+    budgets: Mapping[str, Any]
+    gates: tuple[Mapping[str, Any], ...]
+    verified_on: str
+    build: Mapping[str, Any]
+    date: str
+    spec: ModelSpec
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the gates ran on the engine itself, on a device of its kind."""
+        return self.verified_on != STAND_IN
+
+    @property
+    def engine(self) -> Path:
+        """The engine's file."""
+        return self.path.parent / str(self.files["engine"])
+
+    @property
+    def typed_onnx(self) -> Path:
+        """The typed ONNX the engine was built from."""
+        return self.path.parent / str(self.files["typed_onnx"])
+
+    @classmethod
+    def read(cls, path: Path) -> EngineManifest:
+        """Reads a manifest and checks its seal.
+
+        Raises:
+            ManifestError: Missing, not of this version, or edited by hand.
+        """
+        fields = read_json(path, SCHEMA, ManifestError, _FIX)
+        values = dict(fields.values)
+        seal = values.pop(_SEAL, None)
+        if seal != hashlib.sha256(canonical(values)).hexdigest():
+            raise ManifestError(
+                f"{path} was edited by hand: its own hash does not match any more; {_FIX}"
+            )
+        return cls._from_fields(fields, path)
+
+    @classmethod
+    def _from_fields(cls, fields: Fields, path: Path) -> EngineManifest:
+        low, usual, high = fields.list_of("batch", int)
+        files = fields.get("files", dict)
+        for file in ("engine", "typed_onnx", "spec"):
+            name = str(files.get(file, ""))
+            if not name or Path(name).name != name:
+                raise ManifestError(f"{path}: files.{file} must be a plain file name; {_FIX}")
+        return cls(
+            name=fields.get("name", str),
+            precision=fields.get("precision", dict),
+            flavour=fields.get("flavour", str),
+            versions=fields.get("versions", dict),
+            target=fields.get("target", str),
+            compute_capability=fields.get("compute_capability", str),
+            files=files,
+            sha256=fields.get("sha256", dict),
+            outputs=fields.list_of("outputs", str),
+            batch=(low, usual, high),
+            placement=fields.get("placement", str),
+            mlp=fields.get("mlp", str),
+            tail=fields.get("tail", str),
+            operations=fields.optional("operations", int),
+            budgets=fields.get("budgets", dict),
+            gates=fields.list_of("gates", dict),
+            verified_on=fields.get("verified_on", str),
+            build=fields.get("build", dict),
+            date=fields.get("date", str),
+            spec=ModelSpec.from_fields(
+                Fields(fields.get("spec", dict), f"{path.name}: spec", ManifestError)
+            ),
+            path=path,
+        )
+
+    def write(self, path: Path) -> None:
+        """Writes the manifest with its seal, whole or not at all."""
+        values = {"schema": SCHEMA, **asdict(self), "spec": self.spec.to_json()}
+        del values["path"]
+        values[_SEAL] = hashlib.sha256(canonical(values)).hexdigest()
+        write_json(path, values)
+
+    def check_files(self) -> None:
+        """Makes sure that engine and typed ONNX are the ones this manifest was written for.
+
+        Raises:
+            ManifestError: A file is missing or has another hash.
+        """
+        for kind, path in (("engine", self.engine), ("typed_onnx", self.typed_onnx)):
+            if not path.is_file():
+                raise ManifestError(f"{path} is missing, {self.path.name} needs it: {_FIX}")
+            if sha256(path) != self.sha256.get(kind):
+                raise ManifestError(
+                    f"{path} is not the file that {self.path.name} was written for (other SHA-256): {_FIX}"
+                )
+
+
+def find_manifest(path: Path) -> Path:
+    """The manifest of an engine given by its manifest, its ``.engine`` or its typed ``.onnx``.
+
+    Raises:
+        ManifestError: There is none: without a manifest a file is not an engine.
+    """
+    manifest = (
+        path if path.suffix == ".json" else path.with_name(path.name[: -len(path.suffix)] + ".json")
+    )
+    if path.suffix not in (".json", ".engine", ".onnx") or not manifest.is_file():
+        raise ManifestError(
+            f"{path} has no manifest {manifest.name} beside it, so it is no engine: {_FIX}"
+        )
+    return manifest

@@ -1,0 +1,86 @@
+"""The seam of a model: the trunk (faces -> map) is cast and quantised, the tail (map -> answers) stays FP32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convcut_trt.errors import InputError
+from convcut_trt.spec import INPUT, OUTPUTS
+
+if TYPE_CHECKING:
+    import onnx
+
+SEAM = OUTPUTS[-1]
+_TAIL_PREFIX = "fp32/"
+
+
+def check_outline(model: onnx.ModelProto, source: str) -> None:
+    """Makes sure that a graph is one of ours: uint8 [N, S, S, 3] -> logits, probabilities, map.
+
+    Raises:
+        InputError: It is the ONNX of another network.
+    """
+    from onnx import TensorProto
+
+    inputs, outputs = model.graph.input, tuple(value.name for value in model.graph.output)
+    shape = (
+        [size.dim_value for size in inputs[0].type.tensor_type.shape.dim]
+        if len(inputs) == 1
+        else []
+    )
+    fits = (
+        outputs == OUTPUTS
+        and len(shape) == 4
+        and inputs[0].name == INPUT
+        and inputs[0].type.tensor_type.elem_type == TensorProto.UINT8
+        and shape[1] == shape[2] > 0
+        and shape[3] == 3
+    )
+    if not fits:
+        names = ", ".join(value.name for value in inputs)
+        raise InputError(
+            f"{source} is not a Conv-cut model ({names} -> {', '.join(outputs)}): it needs uint8 {INPUT} "
+            f"[N, S, S, 3] -> {', '.join(OUTPUTS)}; write it with `convcut-trt export`"
+        )
+
+
+def split(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Cuts a model at the map.
+
+    Returns:
+        The trunk (images -> map) and the tail (map -> logits, probabilities).
+    """
+    from onnx.utils import Extractor
+
+    extractor = Extractor(model)
+    trunk = extractor.extract_model([INPUT], [SEAM])
+    tail = extractor.extract_model([SEAM], list(OUTPUTS[:-1]))
+    return trunk, tail
+
+
+def join(trunk: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
+    """Puts trunk and tail together again, outputs in the order of ``spec.OUTPUTS``.
+
+    The tail's tensors get a prefix, as both halves may hold constants of one name.
+    """
+    from onnx import compose
+
+    prefixed = compose.add_prefix(tail, _TAIL_PREFIX, rename_functions=False)
+    model = compose.merge_models(
+        trunk,
+        prefixed,
+        io_map=[(SEAM, _TAIL_PREFIX + SEAM)],
+        inputs=[INPUT],
+        outputs=[*(_TAIL_PREFIX + name for name in OUTPUTS[:-1]), SEAM],
+    )
+    model.ir_version = trunk.ir_version
+    _rename(model, {_TAIL_PREFIX + name: name for name in OUTPUTS[:-1]})
+    return model
+
+
+def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*model.graph.output, *model.graph.value_info):
+        value.name = names.get(value.name, value.name)
