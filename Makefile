@@ -21,7 +21,7 @@ demo: ## build two engines without a GPU and label a picture, in a light environ
 	@echo "demo: an engine for this machine's CPU, gates included"
 	$(DEMO)/bin/convcut-trt build --precision fp16 --backend onnxruntime -o $(DEMO)/engines
 	@echo "demo: what the face in a picture expresses"
-	$(DEMO)/bin/convcut-trt predict $(CURDIR)/examples/astronaut.png --engine $(DEMO)/engines --draw $(DEMO)/astronaut.png
+	$(DEMO)/bin/convcut-trt predict $(CURDIR)/examples/astronaut.png --box 110,70,100,120 --engine $(DEMO)/engines --draw $(DEMO)/astronaut.png
 
 $(DEVELOP): pyproject.toml constraints.txt CMakeLists.txt
 	@echo "set-up: installing everything, torch included (several GB), into $(VENV)"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import platform
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,12 +20,13 @@ from convcut_trt.backends.base import Backend, BuildOptions, BuiltEngine, comput
 from convcut_trt.backends.optional import load
 from convcut_trt.backends.stored import in_words, stored_shares
 from convcut_trt.errors import GateFailed, InputError, SpecError
-from convcut_trt.fields import sha256, write_file
+from convcut_trt.fields import sha256
 from convcut_trt.fp16 import to_fp16
 from convcut_trt.gates import Gate, Step
 from convcut_trt.home import GATE_PICTURES, Model, make_engine_folder
 from convcut_trt.manifest import STAND_IN, EngineManifest
 from convcut_trt.preprocess import resize
+from convcut_trt.publish import publish
 from convcut_trt.spec import OUTPUTS
 
 if TYPE_CHECKING:
@@ -129,6 +128,7 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
         raise InputError(reason)
     targets = tuple(devices.find(name) for name in request.targets)
     options = BuildOptions(batch=request.batch, targets=targets)
+    faces = _gate_faces(request, model.spec.size)
     make_engine_folder(request.output)
     step("typed graph", 0, 1)
     original = read_onnx(model.onnx)
@@ -142,15 +142,28 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
         engine = backend.build(
             typed_path, options, lambda phase, done, total: step(phase, done, total)
         )
-        results = _judge(model, original, typed_path, engine, request, limits, step)
+        results = _judge(model, original, typed_path, engine, faces, request, limits, step)
         failed = [gate for gate in results if gate.verdict == "fail"]
         if failed:
             names = ", ".join(gate.name for gate in failed)
             raise GateFailed(
                 f"{model.spec.name} in {request.precision} failed at {names}: nothing was published",
                 log=gates.table(results),
+                gates=results,
             )
-        return _publish(model, typed_path, engine, request, limits, results)
+        manifest = _manifest(model, typed_path, engine, request, limits, results)
+        publish(model, manifest, typed_path, engine.engine)
+        return manifest
+
+
+def _gate_faces(request: Request, size: int) -> NDArray[np.uint8]:
+    if request.faces is None:
+        return bundled_faces(size)
+    if not len(request.faces):
+        raise InputError(
+            "there are no pictures to hold the engine to: give some, or leave --data out"
+        )
+    return np.stack([resize(picture, size) for picture in request.faces])
 
 
 def _check_spec(model: Model, original: onnx.ModelProto) -> None:
@@ -177,16 +190,12 @@ def _judge(
     original: onnx.ModelProto,
     typed_path: Path,
     engine: BuiltEngine,
+    faces: NDArray[np.uint8],
     request: Request,
     limits: Mapping[str, float],
     step: Step,
 ) -> list[Gate]:
     """Runs the gates on the typed ONNX: it is the engine of onnxruntime, and the stand-in of the others."""
-    size = model.spec.size
-    if request.faces is None:
-        faces = bundled_faces(size)
-    else:
-        faces = np.stack([resize(picture, size) for picture in request.faces])
     wanted = gates.reference(original, faces, step)
     with backends.get(_CPU).open(typed_path) as session:
         values = gates.answers(
@@ -217,7 +226,7 @@ def _judge(
     return results
 
 
-def _publish(
+def _manifest(
     model: Model,
     typed_path: Path,
     engine: BuiltEngine,
@@ -225,19 +234,14 @@ def _publish(
     limits: Mapping[str, float],
     results: Sequence[Gate],
 ) -> EngineManifest:
-    spec, folder = model.spec, request.output
+    spec = model.spec
     on_cpu = engine.flavour == _CPU
     capabilities = [f"{major}.{minor}" for major, minor in engine.compute_capabilities]
     sms = "".join(f".sm{capability.replace('.', '')}" for capability in capabilities)
     stem = f"{spec.name}.{request.precision}.{engine.flavour}{sms}"
-    files = {
-        "engine": f"{stem}.onnx" if on_cpu else f"{stem}.engine",
-        "typed_onnx": f"{stem}.onnx",
-        "spec": f"{spec.name}.spec.json",
-    }
-    path = folder / f"{stem}.json"
     stored, computed = stored_shares(typed_path), computed_shares(engine.layers)
-    manifest = EngineManifest(
+    libraries = ("onnx", "onnxruntime", "numpy")
+    return EngineManifest(
         name=spec.name,
         precision={
             "asked": request.precision,
@@ -250,14 +254,14 @@ def _publish(
             "builder": engine.version,
             "convcut_trt": __version__,
             "python": platform.python_version(),
-            **{
-                name: str(load(name, "ort").__version__)
-                for name in ("onnx", "onnxruntime", "numpy")
-            },
+            **{name: str(load(name, "ort").__version__) for name in libraries},
         },
         target=",".join(request.targets),
         compute_capability=",".join(capabilities),
-        files=files,
+        files={
+            "engine": f"{stem}.onnx" if on_cpu else f"{stem}.engine",
+            "typed_onnx": f"{stem}.onnx",
+        },
         sha256={
             "engine": hashlib.sha256(engine.engine).hexdigest(),
             "typed_onnx": sha256(typed_path),
@@ -280,28 +284,5 @@ def _publish(
         },
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         spec=spec,
-        path=path,
+        path=request.output / f"{stem}.json",
     )
-    # An engine exists by its manifest: the former one goes first, the new one comes last.
-    path.unlink(missing_ok=True)
-    try:
-        write_file(folder / files["typed_onnx"], typed_path.read_bytes())
-        if not on_cpu:
-            write_file(folder / files["engine"], engine.engine)
-        _copy_witnesses(model, folder)
-        spec.write(folder / files["spec"])
-        manifest.write(path)
-    except OSError as error:
-        raise InputError(
-            f"{folder} could not be written ({error.strerror}), so no engine was published: free some space "
-            "or choose another folder with -o"
-        ) from None
-    return manifest
-
-
-def _copy_witnesses(model: Model, folder: Path) -> None:
-    for witness in model.spec.witnesses:
-        target = folder / witness.file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(shutil.SameFileError):
-            shutil.copyfile(model.folder / witness.file, target)

@@ -37,7 +37,12 @@ def build(options: Namespace) -> int:
             manifest = build_engine(model, request, progress)
     except GateFailed as error:
         if options.json:
-            print(json.dumps({"published": False, "reason": str(error), "gates": error.log}))
+            report = {
+                "published": False,
+                "reason": str(error),
+                "gates": [asdict(g) for g in error.gates],
+            }
+            print(json.dumps(report))
         else:
             print(error.log)
         raise

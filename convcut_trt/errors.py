@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convcut_trt.gates import Gate
+
 
 class ConvcutError(Exception):
     """Base of all errors raised on purpose. ``exit_code`` is what the command line returns for it."""
@@ -38,6 +44,10 @@ class BuildError(ConvcutError):
 
 
 class GateFailed(ConvcutError):
-    """A check failed: nothing was published."""
+    """A check failed: nothing was published. ``gates`` holds all results, ``log`` the same as a table."""
 
     exit_code = 1
+
+    def __init__(self, message: str, *, log: str = "", gates: Sequence[Gate] = ()) -> None:
+        super().__init__(message, log=log)
+        self.gates = tuple(gates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,11 +31,14 @@ class Fields:
         self.values: dict[str, Any] = values
 
     def get(self, name: str, kind: type[T]) -> T:
-        """The field ``name``, of type ``kind`` (an int serves as a float)."""
+        """The field ``name``, of type ``kind`` (an int serves as a float, which is always finite)."""
         if name not in self.values:
             raise self.error(f"{self.source}: the field {name!r} is missing")
         value = self.values[name]
-        if kind is float and type(value) is int:
+        if kind is float and type(value) in (int, float):
+            # json reads NaN, Infinity, 1e999 and integers of any length.
+            if not abs(value) <= sys.float_info.max:
+                raise self.error(f"{self.source}: the field {name!r} must be a finite number")
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self.error(
@@ -75,7 +79,7 @@ def read_json(path: Path, schema: int, error: type[ConvcutError], fix: str) -> F
         fields = Fields(json.loads(path.read_text(encoding="utf-8")), path.name, error)
     except FileNotFoundError:
         raise error(f"{path} does not exist: {fix}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:  # ValueError: not UTF-8, not JSON
         raise error(f"{path} cannot be read ({problem}): {fix}") from None
     found = fields.get("schema", int)
     if found != schema:

@@ -132,12 +132,13 @@ def reference(model: onnx.ModelProto, faces: NDArray[np.uint8], step: Step) -> R
     names = [output.name for output in session.get_outputs()]
     parts: dict[str, list[F32]] = {name: [] for name in OUTPUTS}
     largest: dict[str, float] = {}
-    for part in _parts(faces, 16, "reference", step):
-        values = dict(
-            zip(names, session.run(names, {session.get_inputs()[0].name: part}), strict=True)
-        )
+    image = session.get_inputs()[0]
+    fixed = image.shape[0] if isinstance(image.shape[0], int) else None
+    for part in _parts(faces, fixed or 16, "reference", step):
+        padded = _padded(part, fixed or 1)
+        values = dict(zip(names, session.run(names, {image.name: padded}), strict=True))
         for name in OUTPUTS:
-            parts[name].append(values[name])
+            parts[name].append(values[name][: len(part)])
         for name, value in values.items():
             if name.startswith(_RANGE):
                 tensor = name[len(_RANGE) :]
@@ -153,12 +154,7 @@ def answers(
     low, usual, _ = batch
     results: dict[str, list[F32]] = {name: [] for name in OUTPUTS}
     for part in _parts(faces, usual, phase, step):
-        padded = (
-            part
-            if len(part) >= low
-            else np.concatenate([part, np.repeat(part[-1:], low - len(part), 0)])
-        )
-        for name, values in session.run(padded).items():
+        for name, values in session.run(_padded(part, low)).items():
             results[name].append(values[: len(part)])
     return {name: np.concatenate(values) for name, values in results.items()}
 
@@ -303,6 +299,11 @@ def _parts(
         step(phase, start, len(faces))
         yield faces[start : start + size]
     step(phase, len(faces), len(faces))
+
+
+def _padded(faces: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The faces, the last one repeated until there are ``size``."""
+    return np.concatenate([faces, np.repeat(faces[-1:], max(0, size - len(faces)), 0)])
 
 
 def _largest(values: NDArray[np.floating]) -> float:

@@ -30,7 +30,7 @@ class EngineManifest:
         versions: Of builder, Python and this package.
         target: Key in ``devices.json``, empty for this machine.
         compute_capability: As ``8.9``; empty for a CPU.
-        files: ``engine``, ``typed_onnx`` and ``spec``, relative to the manifest.
+        files: Names of ``engine`` and ``typed_onnx``, beside the manifest.
         sha256: Of ``engine``, ``typed_onnx``, ``onnx`` (the FP32 model) and ``ranges`` (null without INT8).
         outputs: Of the engine, in order.
         batch: Smallest, usual and largest batch.
@@ -92,7 +92,9 @@ class EngineManifest:
         """
         fields = read_json(path, SCHEMA, ManifestError, _FIX)
         values = dict(fields.values)
-        seal = values.pop(_SEAL, None)
+        if _SEAL not in values:
+            raise ManifestError(f"{path} is not the manifest of an engine; {_FIX}")
+        seal = values.pop(_SEAL)
         if seal != hashlib.sha256(canonical(values)).hexdigest():
             raise ManifestError(
                 f"{path} was edited by hand: its own hash does not match any more; {_FIX}"
@@ -101,11 +103,13 @@ class EngineManifest:
 
     @classmethod
     def _from_fields(cls, fields: Fields, path: Path) -> EngineManifest:
-        low, usual, high = fields.list_of("batch", int)
+        batch = fields.list_of("batch", int)
+        if len(batch) != 3:
+            raise ManifestError(f"{path}: batch must be smallest, usual and largest; {_FIX}")
         files = fields.get("files", dict)
-        for file in ("engine", "typed_onnx", "spec"):
+        for file in ("engine", "typed_onnx"):
             name = str(files.get(file, ""))
-            if not name or Path(name).name != name:
+            if name in ("", "..") or Path(name).name != name:
                 raise ManifestError(f"{path}: files.{file} must be a plain file name; {_FIX}")
         return cls(
             name=fields.get("name", str),
@@ -117,7 +121,7 @@ class EngineManifest:
             files=files,
             sha256=fields.get("sha256", dict),
             outputs=fields.list_of("outputs", str),
-            batch=(low, usual, high),
+            batch=(batch[0], batch[1], batch[2]),
             placement=fields.get("placement", str),
             mlp=fields.get("mlp", str),
             tail=fields.get("tail", str),
@@ -161,10 +165,10 @@ def find_manifest(path: Path) -> Path:
     Raises:
         ManifestError: There is none: without a manifest a file is not an engine.
     """
-    manifest = (
-        path if path.suffix == ".json" else path.with_name(path.name[: -len(path.suffix)] + ".json")
-    )
-    if path.suffix not in (".json", ".engine", ".onnx") or not manifest.is_file():
+    if path.suffix not in (".json", ".engine", ".onnx"):
+        raise ManifestError(f"{path} is no engine: give its .engine, its .onnx or its manifest")
+    manifest = path.with_suffix(".json")
+    if not manifest.is_file():
         raise ManifestError(
             f"{path} has no manifest {manifest.name} beside it, so it is no engine: {_FIX}"
         )

@@ -30,6 +30,8 @@ def crop_box(box: Sequence[float] | None, width: int, height: int, margin: float
     Raises:
         InputError: The box is not finite, has no area, or lies outside the frame.
     """
+    if box is not None and len(box) != 4:
+        raise InputError(f"face box {box} has {len(box)} numbers: give x, y, width, height")
     x, y, box_width, box_height = (0, 0, width, height) if box is None else map(float, box)
     if (
         not all(map(math.isfinite, (x, y, box_width, box_height)))
@@ -64,12 +66,7 @@ def resize(
     """
     from PIL import Image
 
-    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.size == 0:
-        raise InputError(
-            f"a picture is uint8 [H, W, 3] or [H, W], this is {picture.dtype} {list(picture.shape)}"
-        )
-    if picture.ndim == 3 and picture.shape[2] != 3:
-        raise InputError(f"a colour picture has 3 channels (RGB), this one has {picture.shape[2]}")
+    check_picture(picture)
     mode = "L" if grey else "RGB"
     image = Image.fromarray(picture)
     if image.mode != mode:
@@ -77,3 +74,17 @@ def resize(
     if box is not None or image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(image).reshape(size, size, 1 if grey else 3)
+
+
+def check_picture(picture: NDArray[np.uint8]) -> None:
+    """Refuses anything but uint8 [H, W] (grey) or [H, W, 3] (RGB).
+
+    Raises:
+        InputError: What is wrong, and what to pass instead.
+    """
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.size == 0:
+        raise InputError(
+            f"a picture is uint8 [H, W, 3] or [H, W], this is {picture.dtype} {list(picture.shape)}"
+        )
+    if picture.ndim == 3 and picture.shape[2] != 3:
+        raise InputError(f"a colour picture has 3 channels (RGB), this one has {picture.shape[2]}")

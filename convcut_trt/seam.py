@@ -49,12 +49,20 @@ def split(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
 
     Returns:
         The trunk (images -> map) and the tail (map -> logits, probabilities).
+
+    Raises:
+        InputError: There is a way around the map.
     """
     from onnx.utils import Extractor
 
     extractor = Extractor(model)
     trunk = extractor.extract_model([INPUT], [SEAM])
     tail = extractor.extract_model([SEAM], list(OUTPUTS[:-1]))
+    if any(INPUT in node.input for node in tail.graph.node):
+        raise InputError(
+            f"the {OUTPUTS[0]} depend on more of the network than the {SEAM}, so it cannot be cut there: "
+            "write it with `convcut-trt export`"
+        )
     return trunk, tail
 
 
@@ -63,7 +71,7 @@ def join(trunk: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
 
     The tail's tensors get a prefix, as both halves may hold constants of one name.
     """
-    from onnx import compose
+    from onnx import compose, helper
 
     prefixed = compose.add_prefix(tail, _TAIL_PREFIX, rename_functions=False)
     model = compose.merge_models(
@@ -74,7 +82,17 @@ def join(trunk: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
         outputs=[*(_TAIL_PREFIX + name for name in OUTPUTS[:-1]), SEAM],
     )
     model.ir_version = trunk.ir_version
+    # merge_models adds up the opset entries of both; one a domain is what readers expect.
+    opsets = {entry.domain: entry.version for entry in trunk.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(
+        helper.make_opsetid(domain, number) for domain, number in opsets.items()
+    )
     _rename(model, {_TAIL_PREFIX + name: name for name in OUTPUTS[:-1]})
+    # merge_models keeps the order of the halves, not the one that it was given.
+    outputs = sorted(model.graph.output, key=lambda value: OUTPUTS.index(value.name))
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
     return model
 
 

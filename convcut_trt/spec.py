@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from convcut_trt.errors import SpecError
 from convcut_trt.fields import Fields, read_json, sha256, write_json
-from convcut_trt.preprocess import crop_box, resize
+from convcut_trt.preprocess import check_picture, crop_box, resize
 
 SCHEMA = 1
 INPUT = "images"
@@ -90,6 +91,10 @@ class ModelSpec:
             witnesses=tuple(_witness(entry) for entry in fields.objects("witnesses")),
             provenance=fields.get("provenance", dict),
         )
+        if not re.fullmatch(r"\w[\w.+-]*", spec.name):
+            raise SpecError(
+                f"{fields.source}: the field 'name' must be letters and digits, it names files; {_FIX}"
+            )
         if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
             raise SpecError(f"{fields.source}: needs at least two classes, each once; {_FIX}")
         if spec.size < 1 or not 0 <= spec.margin <= 2 or not spec.temperature > 0:
@@ -128,7 +133,11 @@ class ModelSpec:
 
         Returns:
             uint8 RGB [size, size, 3].
+
+        Raises:
+            InputError: The array is no picture, or the box is not in it.
         """
+        check_picture(picture)
         height, width = picture.shape[:2]
         margin = 0.0 if box is None else self.margin
         return resize(picture, self.size, box=crop_box(box, width, height, margin))

@@ -1,0 +1,93 @@
+"""Checkpoints as safetensors: tensors and a JSON note in one file, no pickle, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convcut_trt.errors import ConvcutError, InputError
+
+SCHEMA = 1
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder to write into.
+
+    Raises:
+        InputError: It cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be created ({error.strerror}): choose another folder with -o"
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written to: choose another folder with -o")
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+    """Writes tensors and a JSON-able note; an interrupted write leaves the former file as it was.
+
+    Raises:
+        ConvcutError: The disk is full, or the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"note": json.dumps(note)},
+        )
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ConvcutError(
+            f"{path} cannot be written ({error}): free some disk or choose another folder with -o"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what ``write`` wrote.
+
+    Raises:
+        InputError: No such file, or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            note = json.loads((file.metadata() or {})["note"])
+        if not isinstance(note, dict) or note.get("schema") != SCHEMA:
+            raise KeyError(f"schema {SCHEMA}")
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no checkpoint {path}: train one with `convcut-trt train`"
+        ) from None
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} is no checkpoint of convcut-trt train ({error}): give its model.safetensors"
+        ) from None
+    return tensors, note
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each name led by ``prefix.``."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names are led by ``prefix.``, without it."""
+    start = f"{prefix}."
+    return {
+        name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)
+    }

@@ -1,0 +1,51 @@
+"""Settings shared by all tests."""
+
+import ctypes
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no deadline: CI machines are shared and slow at times.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
+
+
+def gpu_present() -> bool:
+    """Ask the driver itself: nvidia-smi is not on every Jetson, and torch is not needed to know."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0:
+        return False
+    return bool(driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the gpu tests where there is no GPU, but let `-m gpu` fail loudly there."""
+    if "gpu" in config.option.markexpr or gpu_present():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the zoo model's FP16 engine for onnxruntime; tests copy what they change."""
+    from convcut_trt.build import Request, build
+    from convcut_trt.home import find_model
+
+    folder = tmp_path_factory.mktemp("engines")
+    request = Request("fp16", folder, backend="onnxruntime")
+    build(find_model("conv-cut-mini"), request, lambda phase, done, total: None)
+    return folder
+
+
+@pytest.fixture
+def own_engines(engines: Path, tmp_path: Path) -> Path:
+    """A copy of the engine folder that a test may damage."""
+    return Path(shutil.copytree(engines, tmp_path / "own engines"))
