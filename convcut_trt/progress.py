@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from types import TracebackType
 from typing import Any
@@ -26,17 +27,27 @@ class Progress:
             return
         # One bar for all phases of one total: a builder counts its whole work in one.
         if total != self._total or self._bar is None or done < self._bar.n:
-            self._open(total)
+            self._open(phase, total)
         self._bar.set_description_str(f"{phase:36}", refresh=False)
         self._bar.update(done - self._bar.n)
         self._bar.refresh()
 
-    def _open(self, total: int) -> None:
+    def _open(self, phase: str, total: int) -> None:
         from tqdm import tqdm
 
         self._close()
-        layout = "{desc} {bar:24} {percentage:3.0f} %  {elapsed} < {remaining}"
-        self._bar = tqdm(total=total, file=sys.stderr, leave=False, bar_format=layout)
+        layout = "{desc} {bar:18} {percentage:3.0f} %  {elapsed} < {remaining}"
+        size = shutil.get_terminal_size()
+        self._bar = tqdm(
+            desc=f"{phase:36}",
+            total=total,
+            file=sys.stderr,
+            leave=False,
+            bar_format=layout,
+            # tqdm asks the terminal itself, and draws nothing where that claims 0 by 0
+            ncols=size.columns,
+            nrows=size.lines,
+        )
         self._total = total
 
     def _close(self) -> None:

@@ -126,6 +126,8 @@ def measure(probabilities: Floats, labels: NDArray[np.int64], shares: Floats) ->
     present = np.unique(labels)
     recall = metrics.recall_score(labels, answers, labels=classes, average=None, zero_division=0)
     judged = shares.sum(axis=1) > 0
+    # In float64 the rows sum to one as closely as log_loss asks.
+    exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=float)
     return {
         "images": len(labels),
         "accuracy": right / len(labels),
@@ -134,7 +136,7 @@ def measure(probabilities: Floats, labels: NDArray[np.int64], shares: Floats) ->
         "macro_f1": float(
             metrics.f1_score(labels, answers, labels=present, average="macro", zero_division=0)
         ),
-        "nll": float(metrics.log_loss(labels, probabilities.astype(float), labels=classes)),
+        "nll": float(metrics.log_loss(labels, exact, labels=classes)),
         "ece": float(
             multiclass_calibration_error(
                 torch.from_numpy(probabilities), torch.from_numpy(labels), len(classes), n_bins=BINS
@@ -203,7 +205,7 @@ def table(report: dict[str, Any]) -> str:
     lines.append(
         f"\nclean set, rows: labels, columns: answers\n{'':{width}}{'images':>7}{'recall':>8}"
     )
-    lines[-1] += "".join(f"{name[:6]:>7}" for name in classes)
+    lines[-1] += "".join(f"{name[:8]:>9}" for name in classes)
     clean = sets[1]
     for row, name in enumerate(classes):
         # Under 30 images a recall is not worth a percentage.
@@ -211,7 +213,7 @@ def table(report: dict[str, Any]) -> str:
         share = (
             f"{recall:8.1%}" if count >= 30 else f"{clean['confusion'][row][row]}/{count}".rjust(8)
         )
-        cells = "".join(f"{cell:7}" for cell in clean["confusion"][row])
+        cells = "".join(f"{cell:9}" for cell in clean["confusion"][row])
         lines.append(f"{name:{width}}{count:7}{share}{cells}")
     return "\n".join(lines)
 

@@ -114,6 +114,10 @@ def export(
         InputError: The checkpoint cannot be used, or its attention may not be exported.
         ConvcutError: The ONNX differs from the trained model by more than ``TOLERANCE``; nothing was written.
     """
+    if not 0 <= margin <= 2:
+        raise InputError(
+            f"margin {margin} is no share of a face's side: give 0 to 2, 0.1 for a tenth"
+        )
     model, plan, note = trained(checkpoint_path)
     if plan.network.attention == "batch":
         raise InputError(
@@ -191,6 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dataset = open_faces(options.data)
         plan = trained(options.checkpoint)[1]
         rows = dataset.subset("validation")[:64]
+        if not len(rows):
+            raise InputError(
+                f"{dataset.name} has no validation split to check on: leave out --data"
+            )
         real = torch.from_numpy(
             np.stack([preprocess.resize(dataset.image(int(row)), plan.input.size) for row in rows])
         )

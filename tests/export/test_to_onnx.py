@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from convcut_trt.errors import ConvcutError, InputError, SpecError
 from convcut_trt.fields import sha256
@@ -176,6 +177,25 @@ def test_the_verb_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report["checked_faces"] == 16 + 16 + 8
     assert lab(command) == 0
     assert "fold_input" in capsys.readouterr().err
+
+
+def test_a_margin_out_of_range_is_refused(run: Path, tmp_path: Path) -> None:
+    for margin in (-0.1, 3.0, float("nan")):
+        with pytest.raises(InputError, match="margin"):
+            export(run / "model.safetensors", tmp_path / "out", margin=margin)
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_without_a_validation_split_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        folder = tmp_path / "faces" / "train" / f"class{number}"
+        folder.mkdir(parents=True)
+        Image.fromarray(random_faces(1)[0]).save(folder / "face.png")
+    command = ["export", str(run / "model.safetensors"), "-o", str(tmp_path / "out")]
+    assert lab([*command, "--data", str(tmp_path / "faces")]) == 2
+    assert "no validation split" in capsys.readouterr().err
 
 
 def test_a_state_is_no_model(run: Path, tmp_path: Path) -> None:
