@@ -14,16 +14,17 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._bar: Any = None
-        self._phase, self._total = "", -1
+        self._seen: set[str] = set()
+        self._total = -1
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Shows that ``done`` of ``total`` is reached in ``phase``."""
         if self._quiet:
             return
         if not self._terminal:
-            if phase != self._phase:
+            if phase not in self._seen:  # a builder returns to its phases again and again
                 print(f"... {phase}", file=sys.stderr)
-            self._phase = phase
+            self._seen.add(phase)
             return
         # One bar for all phases of one total: a builder counts its whole work in one.
         if total != self._total or self._bar is None or done < self._bar.n:

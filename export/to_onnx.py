@@ -142,7 +142,7 @@ def export(
     )
     noise = torch.randint(0, 256, (16, size, size, 3), generator=torch.Generator().manual_seed(0))
     faces = torch.cat([seen, noise.to(torch.uint8), *([] if real is None else [real])])
-    deployed, rewrites = deploy(model, plan.input, faces[:32], draft.temperature)
+    deployed, rewrites = deploy(model, plan.input, faces[:16], draft.temperature)
     content = graph(deployed, size).SerializeToString()
     error = largest_error(model, plan, content, faces)
     if not error <= TOLERANCE:

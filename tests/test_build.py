@@ -160,7 +160,7 @@ def test_the_users_budgets_are_recorded(tmp_path: Path) -> None:
 
 def test_a_network_that_needs_fp32(tmp_path: Path) -> None:
     model = models.write(tmp_path / "model", models.scaled(models.network("zoo")), ZOO.spec)
-    with pytest.raises(GateFailed, match="failed at largest activation"):
+    with pytest.raises(GateFailed, match="failed at .*largest activation"):
         make(tmp_path / "out", model)
     assert make(tmp_path / "out", model, precision="fp32", budgets={"largest_activation": 1e6})
 
