@@ -11,18 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from convcut_trt.errors import InputError
+from convcut_trt.ferplus import CLASSES as CLASSES
 from export.drawing import Colour, Mood, Person, Points, draw, mix
-
-CLASSES: tuple[str, ...] = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-)
 
 Box = tuple[float, float, float, float]
 

@@ -271,7 +271,7 @@ def test_in_json_the_mistake_is_one_object(
 
 def test_as_a_process_there_is_no_traceback_either(place: Place) -> None:
     arguments = [str(argument) for argument in engine_changed(place)]
-    command = [sys.executable, "-c", "from convcut_trt.cli import main; raise SystemExit(main())"]
+    command = [sys.executable, "-m", "convcut_trt"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") <= 2

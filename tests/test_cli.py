@@ -178,7 +178,7 @@ def test_lab_verbs_run_the_checkout_from_anywhere(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "export").mkdir()  # an unlucky name in the current folder must not stand for ours
     (tmp_path / "export" / "__init__.py").write_text("raise SystemExit(9)")
-    command = [sys.executable, "-c", "from convcut_trt.cli import main; raise SystemExit(main())"]
+    command = [sys.executable, "-m", "convcut_trt"]
     done = subprocess.run(
         [*command, "train", "no-such-recipe", "--data", "nowhere", "-o", "run"],
         cwd=tmp_path,

@@ -53,16 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     note = {
         "schema": checkpoint.SCHEMA,
         "recipe": plan.model_dump(mode="json"),
-        "classes": [
-            "neutral",
-            "happiness",
-            "surprise",
-            "sadness",
-            "anger",
-            "disgust",
-            "fear",
-            "contempt",
-        ],
+        "classes": list(CLASSES),
         "progress": {"best_epoch": 0, "best_accuracy": 0.0},
     }
     checkpoint.write(folder / "model.safetensors", network.state_dict(), note)
@@ -75,7 +66,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_full_network_builds_within_its_limits(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    command = [sys.executable, "-c", "from convcut_trt.cli import main; raise SystemExit(main())"]
+    command = [sys.executable, "-m", "convcut_trt"]
     options = ["--precision", "fp16", "--target", "rtx4060ti", "--gate-pictures", "32", "--json"]
     start = time.monotonic()
     process = subprocess.Popen(
