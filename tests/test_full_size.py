@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from convcut_trt.ferplus import CLASSES
+
 pytestmark = pytest.mark.slow
 
 SECONDS, BYTES = 120, 4e9
