@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convcut_trt.errors import ConvcutError
+from convcut_trt.errors import ConvcutError, InputError
 
 T = TypeVar("T")
 
@@ -93,7 +94,11 @@ def canonical(values: Mapping[str, Any]) -> bytes:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, flushes it to the disk, and renames it."""
+    """Writes a file under a temporary name, flushes it to the disk, and renames it.
+
+    Raises:
+        InputError: The disk is full, or the folder cannot be written to; a former file is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -101,8 +106,13 @@ def write_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} could not be written ({error.strerror}): free some space or choose another folder"
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

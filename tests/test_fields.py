@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from convcut_trt.errors import ManifestError, SpecError
+from convcut_trt.errors import InputError, ManifestError, SpecError
 from convcut_trt.fields import Fields, read_json, sha256, write_file, write_json
 
 FIX = "export it again"
@@ -98,7 +98,7 @@ def test_a_failed_write_leaves_the_former_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         write_file(path, b"new")
     assert path.read_bytes() == b"former"
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]

@@ -159,11 +159,11 @@ def test_nothing_is_written_when_the_check_fails(
 def test_the_spec_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tiny.recipe(), tmp_path)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(path: Path, content: bytes) -> None:
+        raise InputError(f"{path} could not be written")
 
     monkeypatch.setattr(to_onnx, "write_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="could not be written"):
         export(path, tmp_path / "out")
     assert not (tmp_path / "out" / "tiny.spec.json").exists()
 
