@@ -122,11 +122,11 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
             f"precision {request.precision!r} is not known: choose from {', '.join(PRECISIONS)}"
         )
     limits = gates.budgets(request.precision, request.budgets)
+    targets = tuple(devices.find(name) for name in request.targets)
     backend = choose_backend(request.backend, request.targets)
     if reason := backend.missing():
         backend.versions()  # raises BackendMissing with the line to install
         raise InputError(reason)
-    targets = tuple(devices.find(name) for name in request.targets)
     options = BuildOptions(batch=request.batch, targets=targets)
     faces = _gate_faces(request, model.spec.size)
     make_engine_folder(request.output)
