@@ -210,7 +210,7 @@ def _judge(
             gates.check_invariance(session, faces, request.batch, limits["invariance"], step),
             *gates.check_finite(values, wanted, limits["largest_activation"]),
         ]
-    stored, computed = stored_shares(typed_path), computed_shares(engine.layers)
+    stored, computed = stored_shares(typed_path, seam.TAIL_PREFIX), computed_shares(engine.layers)
     on_cpu = engine.flavour == _CPU
     results += gates.check_precision(request.precision, stored, computed, on_cpu, limits)
     if not on_cpu:
@@ -239,7 +239,7 @@ def _manifest(
     capabilities = [f"{major}.{minor}" for major, minor in engine.compute_capabilities]
     sms = "".join(f".sm{capability.replace('.', '')}" for capability in capabilities)
     stem = f"{spec.name}.{request.precision}.{engine.flavour}{sms}"
-    stored, computed = stored_shares(typed_path), computed_shares(engine.layers)
+    stored, computed = stored_shares(typed_path, seam.TAIL_PREFIX), computed_shares(engine.layers)
     libraries = ("onnx", "onnxruntime", "numpy")
     return EngineManifest(
         name=spec.name,

@@ -266,6 +266,7 @@ def check_precision(
 ) -> list[Gate]:
     """Share of weight bytes stored, and of multiply-adds computed, in the type that was asked for.
 
+    ``stored`` is of the trunk: the tail is FP32 in every precision, and a small network's is no small part.
     onnxruntime's CPU stores FP16 and computes FP32: there only what is stored is held to the budget.
     """
     if "stored" not in limits:

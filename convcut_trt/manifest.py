@@ -24,7 +24,7 @@ class EngineManifest:
 
     Attributes:
         name: Of the model.
-        precision: ``asked`` (fp32, fp16 ...), ``stored`` and ``computed`` (share of weight bytes and of
+        precision: ``asked`` (fp32, fp16 ...), ``stored`` and ``computed`` (share of the trunk's weight bytes and of
             multiply-adds by type), ``text`` (the same in words).
         flavour: Backend that built it and opens it.
         versions: Of builder, Python and this package.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnx
 
 SEAM = OUTPUTS[-1]
-_TAIL_PREFIX = "fp32/"
+TAIL_PREFIX = "fp32/"
 
 
 def check_outline(model: onnx.ModelProto, source: str) -> None:
@@ -73,13 +73,13 @@ def join(trunk: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnx import compose, helper
 
-    prefixed = compose.add_prefix(tail, _TAIL_PREFIX, rename_functions=False)
+    prefixed = compose.add_prefix(tail, TAIL_PREFIX, rename_functions=False)
     model = compose.merge_models(
         trunk,
         prefixed,
-        io_map=[(SEAM, _TAIL_PREFIX + SEAM)],
+        io_map=[(SEAM, TAIL_PREFIX + SEAM)],
         inputs=[INPUT],
-        outputs=[*(_TAIL_PREFIX + name for name in OUTPUTS[:-1]), SEAM],
+        outputs=[*(TAIL_PREFIX + name for name in OUTPUTS[:-1]), SEAM],
     )
     model.ir_version = trunk.ir_version
     # merge_models adds up the opset entries of both; one a domain is what readers expect.
@@ -88,7 +88,7 @@ def join(trunk: onnx.ModelProto, tail: onnx.ModelProto) -> onnx.ModelProto:
     model.opset_import.extend(
         helper.make_opsetid(domain, number) for domain, number in opsets.items()
     )
-    _rename(model, {_TAIL_PREFIX + name: name for name in OUTPUTS[:-1]})
+    _rename(model, {TAIL_PREFIX + name: name for name in OUTPUTS[:-1]})
     # merge_models keeps the order of the halves, not the one that it was given.
     outputs = sorted(model.graph.output, key=lambda value: OUTPUTS.index(value.name))
     del model.graph.output[:]

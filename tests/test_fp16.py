@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
 from convcut_trt import gates, seam
+from convcut_trt.backends.stored import stored_shares
 from convcut_trt.fp16 import to_fp16
 from convcut_trt.spec import OUTPUTS
 from tests import models
@@ -21,6 +23,17 @@ EVERY_NETWORK = pytest.mark.parametrize("kind", models.NETWORKS)
 def half(kind: str) -> onnx.ModelProto:
     """The FP16 form of one of the networks. Not to be changed."""
     return to_fp16(models.network(kind))
+
+
+@EVERY_NETWORK
+def test_the_fp32_tail_is_no_fault_of_a_small_network(kind: str, tmp_path: Path) -> None:
+    """The stored share is the trunk's: in a small network the tail alone is more than 5 % of the bytes."""
+    path = tmp_path / "typed.onnx"
+    onnx.save(half(kind), path)
+    assert stored_shares(path)["fp32"] > 0
+    assert stored_shares(path, seam.TAIL_PREFIX) == {"fp16": 1.0}
+    onnx.save(models.network(kind), path)
+    assert stored_shares(path, seam.TAIL_PREFIX) == {"fp32": 1.0}
 
 
 @EVERY_NETWORK

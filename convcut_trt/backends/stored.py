@@ -16,8 +16,12 @@ _TYPES = {1: ("fp32", 4), 10: ("fp16", 2), 16: ("bf16", 2), 11: ("fp64", 8), 2: 
 _TYPES[3] = _TYPES[2]  # signed and unsigned alike
 
 
-def stored_shares(typed_onnx: Path) -> dict[str, float]:
+def stored_shares(typed_onnx: Path, leave_out: str | None = None) -> dict[str, float]:
     """Share of the weight bytes that is stored in each type, largest first; sums to 1.
+
+    Args:
+        typed_onnx: The file.
+        leave_out: Weights whose names start with this do not count.
 
     Raises:
         BackendMissing: onnx is not installed.
@@ -32,6 +36,8 @@ def stored_shares(typed_onnx: Path) -> dict[str, float]:
         raise InputError(f"{typed_onnx} is not an ONNX file: export or copy it again") from error
     sums: dict[str, int] = {}
     for tensor in graph.initializer:
+        if leave_out is not None and tensor.name.startswith(leave_out):
+            continue
         if tensor.data_type in _TYPES:
             name, size = _TYPES[tensor.data_type]
             sums[name] = sums.get(name, 0) + size * math.prod(tensor.dims)
