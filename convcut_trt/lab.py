@@ -41,8 +41,14 @@ def checkout() -> Path:
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
-    """Runs a lab verb in a process of its own and returns its exit code."""
+    """Runs a lab verb in a process of its own and returns its exit code.
+
+    Raises:
+        InputError: No checkout, or a Python before 3.11.
+    """
     root = checkout()
+    if sys.version_info < (3, 11):
+        raise InputError(f"the lab needs Python 3.11 or later, this is {sys.version.split()[0]}")
     print(f"lab: {root}", file=sys.stderr)
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
