@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,10 +139,18 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
         typed_path.write_bytes(content)
         del content
         step("typed graph", 1, 1)
-        engine = backend.build(
-            typed_path, options, lambda phase, done, total: step(phase, done, total)
-        )
-        results = _judge(model, original, typed_path, engine, faces, request, limits, step)
+        engine = backend.build(typed_path, options, step)
+        # The tail is FP32 in every precision, so only the trunk's weights count.
+        stored = stored_shares(typed_path, seam.TAIL_PREFIX)
+        computed = computed_shares(engine.layers)
+        on_cpu = engine.flavour == _CPU
+        results = [
+            *_judge(model, original, typed_path, faces, request, limits, step),
+            *gates.check_precision(request.precision, stored, computed, on_cpu, limits),
+        ]
+        if not on_cpu:
+            reason = "the engine itself has not run: no such device here"
+            results.append(Gate("fidelity", None, None, "not run", reason))
         failed = [gate for gate in results if gate.verdict == "fail"]
         if failed:
             names = ", ".join(gate.name for gate in failed)
@@ -151,7 +159,13 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
                 log=gates.table(results),
                 gates=results,
             )
-        manifest = _manifest(model, typed_path, engine, request, limits, results)
+        precision = {
+            "asked": request.precision,
+            "stored": stored,
+            "computed": computed,
+            "text": in_words(stored, computed),
+        }
+        manifest = _manifest(model, typed_path, engine, request, precision, limits, results)
         publish(model, manifest, typed_path, engine.engine)
         return manifest
 
@@ -189,7 +203,6 @@ def _judge(
     model: Model,
     original: onnx.ModelProto,
     typed_path: Path,
-    engine: BuiltEngine,
     faces: NDArray[np.uint8],
     request: Request,
     limits: Mapping[str, float],
@@ -201,7 +214,7 @@ def _judge(
         values = gates.answers(
             session, faces, request.batch, "typed graph on the gate pictures", step
         )
-        results = [
+        return [
             gates.check_witnesses(
                 session, model.spec, model.folder, request.batch, limits["witnesses"], step
             ),
@@ -210,20 +223,6 @@ def _judge(
             gates.check_invariance(session, faces, request.batch, limits["invariance"], step),
             *gates.check_finite(values, wanted, limits["largest_activation"]),
         ]
-    stored, computed = stored_shares(typed_path, seam.TAIL_PREFIX), computed_shares(engine.layers)
-    on_cpu = engine.flavour == _CPU
-    results += gates.check_precision(request.precision, stored, computed, on_cpu, limits)
-    if not on_cpu:
-        results.append(
-            Gate(
-                "fidelity",
-                None,
-                None,
-                "not run",
-                "the engine itself has not run: no such device here",
-            )
-        )
-    return results
 
 
 def _manifest(
@@ -231,6 +230,7 @@ def _manifest(
     typed_path: Path,
     engine: BuiltEngine,
     request: Request,
+    precision: Mapping[str, Any],
     limits: Mapping[str, float],
     results: Sequence[Gate],
 ) -> EngineManifest:
@@ -239,16 +239,10 @@ def _manifest(
     capabilities = [f"{major}.{minor}" for major, minor in engine.compute_capabilities]
     sms = "".join(f".sm{capability.replace('.', '')}" for capability in capabilities)
     stem = f"{spec.name}.{request.precision}.{engine.flavour}{sms}"
-    stored, computed = stored_shares(typed_path, seam.TAIL_PREFIX), computed_shares(engine.layers)
     libraries = ("onnx", "onnxruntime", "numpy")
     return EngineManifest(
         name=spec.name,
-        precision={
-            "asked": request.precision,
-            "stored": stored,
-            "computed": computed,
-            "text": in_words(stored, computed),
-        },
+        precision=precision,
         flavour=engine.flavour,
         versions={
             "builder": engine.version,
