@@ -66,10 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     inspect = _verb(
         verbs,
         "inspect",
-        "say what a file is",
+        "say what a file is, or what labelled faces hold: counts, bad pictures, duplicates",
         "convcut-trt inspect engines/conv-cut-mini.fp16.onnxruntime.json",
     )
-    inspect.add_argument("file", type=Path, help="an .onnx, .engine, manifest or spec file")
+    inspect.add_argument(
+        "file",
+        type=Path,
+        help="an .onnx, .engine, manifest or spec file, or a file or folder of labelled faces",
+    )
     inspect.set_defaults(run=commands.inspect)
     doctor = _verb(
         verbs,

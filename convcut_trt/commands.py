@@ -98,11 +98,15 @@ def predict(options: Namespace) -> int:
 
 def inspect(options: Namespace) -> int:
     """The verb ``inspect``."""
+    from convcut_trt import hygiene
     from convcut_trt.inspection import describe
 
     found = describe(options.file)
     if options.json:
         print(json.dumps(found))
+        return 0
+    if found["kind"] == hygiene.KIND:
+        print(hygiene.table(found))
         return 0
     for key, value in found.items():
         if key == "gates":

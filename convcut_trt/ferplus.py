@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convcut_trt.errors import InputError
-from convcut_trt.pictures import PictureFiles
+from convcut_trt.pictures import PictureFiles, check_pixels
 
 CLASSES = (
     "neutral",
@@ -109,16 +109,6 @@ def _arrays(path: Path) -> list[npt.NDArray[Any]]:
         raise InputError(
             f"{path} is not an npz of plain arrays ({error}): copy it again, save without pickle."
         ) from error
-
-
-def check_pixels(images: npt.NDArray[np.generic], name: str) -> None:
-    """Raise an ``InputError`` unless ``images`` are uint8 [N, H, W] or [N, H, W, 3], not empty."""
-    shape_ok = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
-    if images.dtype != np.uint8 or not shape_ok or 0 in images.shape:
-        raise InputError(
-            f"{name}: images are {images.dtype} {list(images.shape)}, "
-            "store at least one as uint8 [N, H, W] or [N, H, W, 3]."
-        )
 
 
 def read_csv(folder: Path) -> tuple[Faces, bool]:

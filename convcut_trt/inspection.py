@@ -1,4 +1,4 @@
-"""What a file is: a model, an engine, its manifest, a spec; read without running anything of it."""
+"""What a file is: a model, an engine, its manifest, a spec, faces; read without running anything of it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from convcut_trt.errors import ConvcutError, InputError
 from convcut_trt.manifest import EngineManifest, find_manifest
 from convcut_trt.spec import ModelSpec
 
+_KNOWN = "an .onnx, .engine, manifest or spec file, or labelled faces"
+
 
 def describe(path: Path) -> dict[str, Any]:
-    """Facts about a file of ours.
+    """Facts about a file of ours, or about a file or folder of labelled faces.
 
     Raises:
-        InputError: No such file, or none of ours.
+        InputError: No such file, none of ours, or faces that cannot be used.
         ManifestError: An engine whose manifest does not match it.
     """
+    if path.is_dir() or path.suffix in (".npz", ".csv"):
+        from convcut_trt import hygiene
+
+        return hygiene.report(path)
     if not path.is_file():
-        raise InputError(f"{path} does not exist: give an .onnx, .engine, manifest or spec file")
+        raise InputError(f"{path} does not exist: give {_KNOWN}")
     if path.name.endswith(".spec.json"):
         return _spec(ModelSpec.read(path))
     if path.suffix == ".json":
@@ -33,9 +39,7 @@ def describe(path: Path) -> dict[str, Any]:
         if path.with_suffix(".json").is_file():
             return _manifest(EngineManifest.read(find_manifest(path)))
         return _model(path)
-    raise InputError(
-        f"{path} is no file of convcut-trt: give an .onnx, .engine, manifest or spec file"
-    )
+    raise InputError(f"{path} is no file of convcut-trt: give {_KNOWN}")
 
 
 def _manifest(manifest: EngineManifest) -> dict[str, Any]:

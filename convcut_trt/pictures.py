@@ -74,6 +74,16 @@ class PictureFiles:
         return load_picture(self.paths[position], grey=self.grey)
 
 
+def check_pixels(images: npt.NDArray[np.generic], name: str) -> None:
+    """Raise an ``InputError`` unless ``images`` are uint8 [N, H, W] or [N, H, W, 3], not empty."""
+    shape_ok = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    if images.dtype != np.uint8 or not shape_ok or 0 in images.shape:
+        raise InputError(
+            f"{name}: images are {images.dtype} {list(images.shape)}, "
+            "store at least one as uint8 [N, H, W] or [N, H, W, 3]."
+        )
+
+
 def _require_file(path: Path) -> None:
     if not path.is_file():
         reason = "is not a file" if path.exists() else "does not exist"

@@ -2,130 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from PIL import Image
 
 from convcut_trt import ferplus
-from convcut_trt.datasets import (
-    SPLITS,
-    Dataset,
-    class_weights,
-    dataset_from_arrays,
-    duplicates,
-    open_dataset,
-)
-from convcut_trt.duplicates import pixel_hash
+from convcut_trt.datasets import SPLITS, Dataset, dataset_from_arrays, duplicates, open_dataset
 from convcut_trt.errors import InputError
-from convcut_trt.picture_folders import RAFDB_CLASSES
+from tests.layouts import (
+    Fake,
+    make_fake,
+    write_csv_pair,
+    write_folders,
+    write_labels,
+    write_npz,
+    write_pngs,
+)
 
-USAGE = ("Training", "PublicTest", "PrivateTest")
 REAL = Path(
     os.environ.get("CONVCUT_FERPLUS", Path(__file__).parents[2] / "shared/data/ferplus.npz")
 )
 
 
-@dataclass(frozen=True)
-class Fake:
-    """Noise with votes: 12 training, 5 validation and 5 test images."""
-
-    images: npt.NDArray[np.uint8]
-    votes: npt.NDArray[np.uint8]
-    usage: npt.NDArray[np.uint8]
-
-
 @pytest.fixture
 def fake() -> Fake:
-    generator = np.random.default_rng(7)
-    usage = np.repeat([0, 1, 2], [12, 5, 5]).astype(np.uint8)
-    votes = generator.multinomial(10, [0.3, 0.3] + [0.05] * 8, len(usage)).astype(np.uint8)
-    votes[3] = [0, 0, 0, 0, 0, 0, 0, 0, 10, 0]
-    votes[[0, 13, 20]] = [8, 2, 0, 0, 0, 0, 0, 0, 0, 0]
-    images = generator.integers(0, 256, (len(usage), 48, 48), dtype=np.uint8)
-    images[13] = images[0]  # validation 13 = train 0
-    images[20] = images[12]  # test 20 = validation 12
-    images[18] = images[19]  # twins within test
-    return Fake(images, votes, usage)
-
-
-def write_npz(path: Path, fake: Fake, **changes: object) -> Path:
-    arrays = {"images": fake.images, "votes": fake.votes, "usage": fake.usage} | changes
-    np.savez(
-        path, allow_pickle=True, **{k: np.asarray(v) for k, v in arrays.items() if v is not None}
-    )
-    return path
-
-
-def write_csv_pair(folder: Path, fake: Fake, *, header: str = "emotion,pixels,Usage") -> Path:
-    """The two official files; a row without a face (no image name) stands after the second one."""
-    names = [column.strip() for column in header.split(",")]
-    with (folder / "fer2013.csv").open("w") as pixels, (folder / "fer2013new.csv").open("w") as new:
-        pixels.write(header + "\n")
-        new.write(",".join(["Usage", "Image name", *ferplus.VOTE_NAMES]) + "\n")
-        for i, (image, votes) in enumerate(zip(fake.images, fake.votes, strict=True)):
-            usage = USAGE[fake.usage[i]]
-            cells = {"emotion": "0", "Usage": usage, "pixels": " ".join(map(str, image.flat))}
-            pixels.write(",".join(cells[name] for name in names) + "\n")
-            new.write(f"{usage},fer{i:07}.png," + ",".join(map(str, votes)) + "\n")
-            if i == 1:
-                cells["pixels"] = " ".join(["0"] * image.size)
-                pixels.write(",".join(cells[name] for name in names) + "\n")
-                new.write("Training,,0,0,0,0,0,0,0,0,0,10\n")
-    return folder
-
-
-def write_labels(folder: Path, fake: Fake, *, box: bool) -> Path:
-    for code, name in enumerate(ferplus.FOLDERS):
-        (folder / name).mkdir(parents=True)
-        with (folder / name / "label.csv").open("w", newline="") as stream:
-            for i in np.flatnonzero(fake.usage == code):
-                middle = ["(0, 0, 48, 48)"] if box else []
-                csv.writer(stream).writerow([f"fer{i:07}.png", *middle, *fake.votes[i]])
-    return folder
-
-
-def write_pngs(folder: Path, fake: Fake, *, box: bool = True) -> Path:
-    write_labels(folder, fake, box=box)
-    for i, image in enumerate(fake.images):
-        name = ferplus.FOLDERS[fake.usage[i]]
-        Image.fromarray(image).save(folder / name / f"fer{i:07}.png")
-    return folder
-
-
-def write_rafdb(folder: Path) -> Path:
-    """Two pictures of each class in train, one in test, and a label list in no order."""
-    (folder / "basic/EmoLabel").mkdir(parents=True)
-    (folder / "basic/Image/aligned").mkdir(parents=True)
-    lines = []
-    for part, repeats in (("test", 1), ("train", 2)):
-        for i in range(7 * repeats):
-            stem, label = f"{part}_{i + 1:05}", i % 7 + 1
-            lines.append(f"{stem}.jpg {label}\n")
-            colour = (label * 30, i, 100 * (part == "test"))
-            picture = Image.new("RGB", (100, 100), colour)
-            picture.save(folder / f"basic/Image/aligned/{stem}_aligned.jpg")
-    (folder / "basic/EmoLabel/list_patition_label.txt").write_text("".join(lines))
-    return folder
-
-
-def write_folders(folder: Path, *parts: str, classes: tuple[str, ...] = ("sad", "angry")) -> Path:
-    for p, part in enumerate(parts):
-        for c, name in enumerate(classes):
-            (folder / part / name).mkdir(parents=True)
-            for i in range(c + 2):
-                picture = Image.new("RGB", (10 + i, 8), (40 * p, 40 * c, i))
-                picture.save(folder / part / name / f"{i}.png")
-    return folder
+    return make_fake()
 
 
 def assert_same(one: Dataset, other: Dataset) -> None:
@@ -249,109 +156,6 @@ def test_ferplus_classes_can_be_chosen(tmp_path: Path, fake: Fake) -> None:
     assert happy.any() and not some.targets("votes")[happy].any()
 
 
-# --- RAF-DB and folders ---
-
-
-def test_rafdb(tmp_path: Path) -> None:
-    data = open_dataset(write_rafdb(tmp_path))
-    assert data.classes == RAFDB_CLASSES
-    assert [len(data.subset(split)) for split in SPLITS] == [14, 0, 7]
-    for i in range(len(data)):
-        red = int(data.image(i)[50, 50, 0])
-        assert abs(red - 30 * (data.labels[i] + 1)) <= 2
-    assert data.image(0).shape == (100, 100, 3)
-    np.testing.assert_array_equal(data.targets("votes"), data.targets("majority"))
-    some = open_dataset(tmp_path / "basic", classes=["neutral", "fear"])
-    np.testing.assert_array_equal(np.unique(some.labels), [-1, 0, 1])
-    assert len(some.subset("test")) == 2
-
-
-def test_class_folders_without_splits(tmp_path: Path) -> None:
-    write_folders(tmp_path, "")
-    (tmp_path / ".cache").mkdir()
-    (tmp_path / "sad/notes.txt").write_text("not a picture")
-    data = open_dataset(tmp_path)
-    assert data.classes == ("angry", "sad")
-    np.testing.assert_array_equal(data.labels, [0, 0, 0, 1, 1])
-    assert (data.split == 0).all()
-    assert data.image(1).shape == (8, 11, 3)
-    with pytest.raises(InputError, match="do not stack"):
-        data.stack([0, 1])
-    given = open_dataset(tmp_path, classes=["sad", "happy", "angry"])
-    np.testing.assert_array_equal(given.labels, [2, 2, 2, 0, 0])
-
-
-@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
-def test_class_folders_with_splits(tmp_path: Path, validation: str) -> None:
-    data = open_dataset(write_folders(tmp_path, "test", "train", validation))
-    np.testing.assert_array_equal(data.split, np.repeat([0, 1, 2], 5))
-    np.testing.assert_array_equal(data.labels, [0, 0, 0, 1, 1] * 3)
-
-
-def test_every_colour_kind_becomes_rgb_and_grey_hashes_alike(tmp_path: Path) -> None:
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    Image.fromarray(grey).save(tmp_path / "a/grey.png")
-    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "a/rgb.bmp")
-    Image.new("RGBA", (8, 8)).save(tmp_path / "b/rgba.png")
-    Image.new("CMYK", (8, 8)).save(tmp_path / "b/print.JPG")
-    data = open_dataset(tmp_path)
-    assert data.stack(range(4)).shape == (4, 8, 8, 3)
-    assert data.hashes()[0] == data.hashes()[1] == pixel_hash(grey)
-
-
-def test_hash_knows_the_shape_and_ignores_the_layout() -> None:
-    flat = np.zeros((2, 8), dtype=np.uint8)
-    assert pixel_hash(flat) != pixel_hash(flat.reshape(4, 4))
-    picture = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
-    assert pixel_hash(picture) == pixel_hash(np.asfortranarray(picture))
-    assert pixel_hash(picture) != pixel_hash(picture[..., ::-1])
-
-
-# --- duplicates and weights ---
-
-
-def test_clean_subsets_leave_out_what_was_seen(tmp_path: Path, fake: Fake) -> None:
-    data = open_dataset(write_npz(tmp_path / "faces.npz", fake))
-    validation = data.subset("validation", labelled=False, clean=True)
-    test = data.subset("test", labelled=False, clean=True)
-    np.testing.assert_array_equal(validation, [12, 14, 15, 16])
-    np.testing.assert_array_equal(test, [17, 18, 19, 21])
-    assert len(data.subset("train", labelled=False, clean=True)) == 12
-    assert 20 in data.subset("test") and 20 not in data.subset("test", clean=True)
-
-
-def test_duplicates_report() -> None:
-    images = np.zeros((6, 4, 4), dtype=np.uint8)
-    images[:, 0, 0] = [1, 1, 2, 3, 1, 3]
-    data = dataset_from_arrays(
-        "six", images, [0, 1, 0, 1, -1, 1], ["a", "b"], np.array([0, 0, 0, 1, 1, 2])
-    )
-    report = duplicates(data)
-    assert report.groups == ((0, 1, 4), (3, 5))
-    assert report.conflicts == ((0, 1, 4),)
-    assert report.across == {
-        ("validation", "train"): 1,
-        ("test", "train"): 0,
-        ("test", "validation"): 1,
-    }
-    assert "1 of test also in validation" in str(report)
-    assert images.flags.writeable  # the caller's own array stays as it was
-
-
-def test_class_weights_balance() -> None:
-    labels = np.array([0, 0, 0, 1, -1, 3, 3])
-    weights = class_weights(labels, 4)
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights, [6 / 9, 2, 0, 1])
-    used = labels[labels >= 0]
-    assert weights[used].mean() == pytest.approx(1)
-    for bad in ([], [-1], [4], [-2]):
-        with pytest.raises(InputError, match="between 0 and 3"):
-            class_weights(bad, 4)
-
-
 # --- bad input ---
 
 Spoil = Callable[[Path, Fake], object]
@@ -384,14 +188,6 @@ def raw(name: str, content: bytes) -> Spoil:
     return lambda folder, fake: (folder / name).write_bytes(content)
 
 
-def rafdb_line(line: str) -> Spoil:
-    def spoil(folder: Path, fake: Fake) -> object:
-        write_rafdb(folder)
-        return (folder / "basic/EmoLabel/list_patition_label.txt").write_text(line)
-
-    return spoil
-
-
 def label_line(line: str) -> Spoil:
     def spoil(folder: Path, fake: Fake) -> object:
         write_pngs(folder, fake)
@@ -405,26 +201,7 @@ def not_text(folder: Path, fake: Fake) -> object:
     return (folder / "fer2013new.csv").write_bytes(b"Usage,\xff\xfe\n")
 
 
-def two_validations(folder: Path, fake: Fake) -> object:
-    return write_folders(folder, "train", "val", "valid")
-
-
-def beside_splits(folder: Path, fake: Fake) -> object:
-    return write_folders(folder, "train", "more")
-
-
 BAD: dict[str, tuple[Spoil, str]] = {
-    "empty folder": (lambda f, _: None, "no pictures in class folders: lay them out as"),
-    "pictures without class": (
-        lambda f, _: Image.new("L", (4, 4)).save(f / "a.png"),
-        "no pictures in class folders",
-    ),
-    "one class": (
-        lambda f, _: write_folders(f, "", classes=("sad",)),
-        r"one class only \(sad\).*add a second",
-    ),
-    "split named twice": (two_validations, "one folder each of train, validation and test"),
-    "classes beside splits": (beside_splits, "holds more, train: keep either class folders"),
     "npz: key missing": (npz(votes=None), "lacks votes: give"),
     "npz: images float": (npz(images=np.zeros((22, 48, 48))), "images are float64"),
     "npz: images flat": (npz(images=np.zeros((22, 2304), np.uint8)), r"\[22, 2304\], store"),
@@ -465,10 +242,6 @@ BAD: dict[str, tuple[Spoil, str]] = {
         label_line("fer9.png" + ",1" * 10 + "\n"),
         "1 of 18 pictures cannot be read.*skip_corrupt=True: .*fer9.png does not exist",
     ),
-    "raf: label 8": (rafdb_line("train_00001.jpg 8\n"), "line 1: .* label from 1 to 7"),
-    "raf: name": (rafdb_line("../train_00001.jpg 1\n"), "line 1: need 'train_00001.jpg 5'"),
-    "raf: empty": (rafdb_line("\n"), "is empty: restore"),
-    "raf: picture gone": (rafdb_line("train_09999.jpg 1\n"), "1 of 1 pictures cannot be read"),
 }
 
 
@@ -537,28 +310,6 @@ def test_arrays_that_do_not_fit(labels: list[int], split: list[int], words: str)
         dataset_from_arrays("two", images, labels, ["a", "b"], split)
 
 
-def test_corrupt_pictures_are_listed_or_skipped(tmp_path: Path) -> None:
-    write_folders(tmp_path, "")
-    whole = (tmp_path / "sad/0.png").read_bytes()
-    (tmp_path / "sad/cut.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "angry/empty.jpg").touch()
-    with pytest.raises(InputError, match="2 of 7 pictures.*skip_corrupt=True: .*empty.*cut.png"):
-        open_dataset(tmp_path)
-    data = open_dataset(tmp_path, skip_corrupt=True)
-    np.testing.assert_array_equal(data.labels, [0, 0, 0, 1, 1])
-    assert [Path(line.split()[0]).name for line in data.skipped] == ["empty.jpg", "cut.png"]
-    assert len(data.hashes()) == len(data) == 5
-
-
-def test_all_corrupt_is_an_error_even_when_skipping(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for i in range(8):
-            (tmp_path / name / f"{i}.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"16 of 16 pictures .* \.\.\. and 6 more"):
-        open_dataset(tmp_path, skip_corrupt=True)
-
-
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tmp_path: Path, fake: Fake) -> None:
     write_csv_pair(tmp_path, fake)
@@ -623,3 +374,15 @@ def test_real_votes_agree_with_the_majority() -> None:
     assert (shares.sum(axis=1) > 0)[labelled].all()
     assert np.array_equal(shares[labelled].argmax(axis=1), data.labels[labelled])
     assert [len(data.subset(split, kind="votes")) for split in SPLITS] == [28_411, 3_558, 3_552]
+
+
+@pytest.mark.slow
+@needs_real
+def test_real_near_duplicates_across_the_splits() -> None:
+    data = real_faces()
+    across = duplicates(data, near=True).across
+    assert across["validation", "train"] == 570
+    assert across["test", "train"] == 592
+    assert across["test", "validation"] == 132
+    sizes = [len(data.subset(split, strict=True)) for split in SPLITS]
+    assert sizes == [25_045, 2_693, 2_589]
