@@ -1,0 +1,168 @@
+"""Statistics of the gates, the benchmark and the evaluation: how sure a measured share, change or figure is.
+
+Two-sided intervals are 95 %, one-sided bounds 95 %. Everything is numpy and the standard library.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convcut_trt.errors import InputError
+
+F64 = NDArray[np.float64]
+
+RESAMPLES = 2000
+_TWO_SIDED = NormalDist().inv_cdf(0.975)
+_ONE_SIDED = NormalDist().inv_cdf(0.95)
+_CHUNK = 2**22  # weights held at once: 32 MB
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927, JASA 22, 209-212; without continuity correction).
+
+    Raises:
+        InputError: No trials, or more successes than trials.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise InputError(f"{successes} of {trials} is no share: give 0 to n of at least one trial")
+    share, z2 = successes / trials, _TWO_SIDED**2
+    spread = _TWO_SIDED * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    middle, scale = share + z2 / (2 * trials), 1 + z2 / trials
+    # At none and at all of the trials one end is 0 or 1, but for rounding.
+    low = (middle - spread) / scale if successes else 0.0
+    high = (middle + spread) / scale if successes < trials else 1.0
+    return low, high
+
+
+@dataclass(frozen=True)
+class PairedChange:
+    """What became of the accuracy when the same images were answered twice.
+
+    Attributes:
+        images: n, all images.
+        lost: b, right before and wrong now.
+        gained: c, wrong before and right now.
+        change: (c - b) / n.
+        lower: One-sided 95 % lower bound of the change.
+        margin: The lowest change that is acceptable, below 0.
+        verdict: ``pass``: the bound is at or above the margin; ``fail``: the change itself is below it;
+            ``not shown``: neither.
+        images_needed: Where it is not shown, how many images would show it if the shares of lost and gained
+            answers stay what they are; None elsewhere, and where the change is the margin itself.
+    """
+
+    images: int
+    lost: int
+    gained: int
+    change: float
+    lower: float
+    margin: float
+    verdict: str
+    images_needed: int | None
+
+
+def non_inferiority(lost: int, gained: int, images: int, margin: float) -> PairedChange:
+    """Tests on McNemar's cells whether an accuracy fell by no more than a margin.
+
+    The bound inverts Tango's score test (1998, Statistics in Medicine 17, 891-908), which Fagerland, Lydersen and
+    Laake (2014, Statistics in Medicine 33, 2850-2875) recommend for any number of pairs. The textbook's
+    change - 1.645 se is of no use here: where no answer changed it is 0 after a single image.
+
+    Args:
+        lost: Images answered right before and wrong now.
+        gained: Images answered wrong before and right now.
+        images: All images.
+        margin: The lowest acceptable change of the accuracy, -0.003 for -0.3 points.
+
+    Raises:
+        InputError: Counts that do not fit each other, or a margin outside -1 ... 0.
+    """
+    if images < 1 or lost < 0 or gained < 0 or lost + gained > images:
+        raise InputError(
+            f"{lost} lost and {gained} gained answers do not fit {images} images: count the same images twice"
+        )
+    if not -1 < margin < 0:
+        raise InputError(
+            f"margin {margin} is no loss: give a share below 0, -0.003 for -0.3 points"
+        )
+    change = (gained - lost) / images
+    lower = _lower_bound(lost, gained, images)
+    verdict = "pass" if lower >= margin else "fail" if change < margin else "not shown"
+    needed = None
+    if verdict == "not shown" and change > margin:
+        # At fixed shares the statistic grows with the root of the number of images.
+        ratio = _ONE_SIDED / _tango(lost, gained, images, margin)
+        needed = max(images + 1, math.ceil(images * ratio**2))
+    return PairedChange(images, lost, gained, change, lower, margin, verdict, needed)
+
+
+def _tango(lost: int, gained: int, images: int, change: float) -> float:
+    """Tango's statistic, normal if ``change`` is the true one: above 0 where more was gained than that."""
+    linear = (2 * images + lost - gained) * change - lost - gained
+    spread = change * (1 - change)
+    root = math.sqrt(max(0.0, linear**2 + 8 * images * lost * spread))
+    share_lost = (root - linear) / (4 * images)  # the likeliest, given the change
+    return (gained - lost - images * change) / math.sqrt(images * (2 * share_lost + spread))
+
+
+def _lower_bound(lost: int, gained: int, images: int) -> float:
+    low, high = -1.0, (gained - lost) / images
+    for _ in range(60):
+        middle = (low + high) / 2
+        if not low < middle < high:
+            break
+        if _tango(lost, gained, images, middle) > _ONE_SIDED:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def bootstrap(
+    statistic: Callable[[F64], ArrayLike],
+    rows: int,
+    *,
+    groups: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> F64:
+    """The 95 % percentile interval of a statistic (Efron and Tibshirani 1993, chapter 13).
+
+    A resample is a weight for each row: how often it was drawn. Where rows hang together, as measurements of one
+    opening of an engine do, the groups are drawn, each with all its rows (the cluster bootstrap: Davison and
+    Hinkley 1997, section 3.8).
+
+    Args:
+        statistic: Maps weights float64 [R, rows] to [R] or [R, M] values, none of them NaN.
+        rows: Number of rows.
+        groups: [rows], what each row belongs to; without it every row is drawn for itself.
+        resamples: How many.
+        seed: Of the draws.
+
+    Returns:
+        float64 [2] or [2, M]: the lower and the upper ends.
+
+    Raises:
+        InputError: No rows, or groups of another length.
+    """
+    members = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if rows < 1 or members.shape != (rows,):
+        raise InputError(
+            f"a bootstrap needs rows, and one group for each: {rows} rows, groups {list(members.shape)}"
+        )
+    units = int(members.max()) + 1
+    generator = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, resamples, max(1, _CHUNK // rows)):
+        count = min(max(1, _CHUNK // rows), resamples - start)
+        drawn = generator.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
+        parts.append(np.asarray(statistic(weights[:, members].astype(np.float64)), np.float64))
+    ends: F64 = np.quantile(np.concatenate(parts), [0.025, 0.975], axis=0)
+    return ends

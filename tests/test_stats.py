@@ -1,0 +1,205 @@
+"""Statistics: against published intervals, exact enumeration, and simulations with a fixed seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from convcut_trt import stats
+from convcut_trt.errors import InputError
+from convcut_trt.stats import bootstrap, non_inferiority, wilson
+
+F64 = NDArray[np.float64]
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 30), (17, 30), (2375, 2870)])
+def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
+    reference = pytest.importorskip("scipy.stats").binomtest(successes, trials)
+    ends = reference.proportion_ci(0.95, method="wilson")
+    assert wilson(successes, trials) == pytest.approx((ends.low, ends.high), abs=1e-12)
+
+
+def test_wilsons_interval_is_the_one_worked_out_by_hand() -> None:
+    # 3 of 4: (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+    assert wilson(3, 4) == pytest.approx((0.30064, 0.95441), abs=1e-5)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (2, 1), (-1, 5)])
+def test_counts_that_are_no_share_are_refused(successes: int, trials: int) -> None:
+    with pytest.raises(InputError, match="no share"):
+        wilson(successes, trials)
+
+
+def test_the_bound_is_tangos_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Airway reactivity before and after a transplantation (Bentur et al. 2009), as given by Fagerland, Lydersen
+    # and Laake (2014): 21 pairs, 7 against 1; two-sided 95 % interval of the difference -0.517 to -0.026.
+    monkeypatch.setattr(stats, "_ONE_SIDED", 1.959964)
+    assert non_inferiority(7, 1, 21, -0.9).lower == pytest.approx(-0.517, abs=5e-4)
+    assert -non_inferiority(1, 7, 21, -0.9).lower == pytest.approx(-0.026, abs=5e-4)
+
+
+@pytest.mark.parametrize(("lost", "gained", "images"), [(7, 1, 21), (0, 3, 50), (20, 18, 5816)])
+def test_at_the_bound_the_likeliest_shares_lie_1645_deviations_off(
+    lost: int, gained: int, images: int
+) -> None:
+    lower = non_inferiority(lost, gained, images, -0.5).lower
+    # The likeliest share of lost answers when gained - lost is fixed, by trying a hundred thousand.
+    share = np.linspace(max(0.0, -lower), (1 - lower) / 2, 100_001)[1:-1]
+    likelihood = (
+        lost * np.log(share)
+        + gained * np.log(share + lower)
+        + (images - lost - gained) * np.log(1 - 2 * share - lower)
+    )
+    best = share[likelihood.argmax()]
+    deviation = math.sqrt((2 * best + lower - lower**2) / images)
+    assert ((gained - lost) / images - lower) / deviation == pytest.approx(1.6449, rel=2e-3)
+
+
+@pytest.mark.parametrize("images", [1, 256, 5816])
+def test_where_nothing_changed_the_bound_still_is_not_zero(images: int) -> None:
+    change = non_inferiority(0, 0, images, -0.003)
+    assert change.lower == pytest.approx(-(1.644854**2) / (images + 1.644854**2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "lost", "gained"), [(100, 0.03, 0.02), (300, 0.02, 0.02), (300, 0.05, 0.01)]
+)
+def test_the_bound_holds_in_95_of_100_cases(images: int, lost: float, gained: float) -> None:
+    """Exact: over every pair of cells that has a probability worth counting."""
+    covered = total = 0.0
+    factorials = [math.lgamma(number + 1) for number in range(images + 1)]
+    for b in range(41):
+        for c in range(41):
+            probability = math.exp(
+                factorials[images]
+                - factorials[b]
+                - factorials[c]
+                - factorials[images - b - c]
+                + b * math.log(lost)
+                + c * math.log(gained)
+                + (images - b - c) * math.log(1 - lost - gained)
+            )
+            if probability > 1e-7:
+                total += probability
+                covered += probability * (
+                    non_inferiority(b, c, images, -0.5).lower <= gained - lost
+                )
+    assert total > 0.9999
+    assert 0.935 <= covered <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "verdict"),
+    [
+        (20, 18, 5816, "pass"),
+        (0, 0, 900, "pass"),
+        (0, 0, 256, "not shown"),
+        (30, 25, 3000, "not shown"),
+        (3, 0, 1000, "not shown"),  # the margin itself
+        (4, 0, 1000, "fail"),
+        (1, 0, 1, "fail"),
+    ],
+)
+def test_verdicts(lost: int, gained: int, images: int, verdict: str) -> None:
+    change = non_inferiority(lost, gained, images, -0.003)
+    assert change.verdict == verdict
+    assert change.change == pytest.approx((gained - lost) / images)
+    assert change.lower <= change.change
+    decides = verdict == "not shown" and change.change > -0.003
+    assert (change.images_needed is not None) == decides
+
+
+def test_the_number_of_images_that_would_decide_does() -> None:
+    needed = non_inferiority(0, 0, 256, -0.003).images_needed
+    assert needed == 900
+    assert non_inferiority(0, 0, needed, -0.003).verdict == "pass"
+    assert non_inferiority(0, 0, needed - 1, -0.003).verdict == "not shown"
+    # 6 lost and 5 gained of 1,000, and the same shares of more.
+    needed = non_inferiority(6, 5, 1000, -0.003).images_needed
+    assert needed is not None
+    enough = math.ceil(needed / 1000)
+    assert non_inferiority(6 * enough, 5 * enough, 1000 * enough, -0.003).verdict == "pass"
+    less = enough - 1
+    assert non_inferiority(6 * less, 5 * less, 1000 * less, -0.003).verdict == "not shown"
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "images", "margin"),
+    [
+        (0, 0, 0, -0.003),
+        (-1, 0, 10, -0.003),
+        (6, 5, 10, -0.003),
+        (0, 0, 10, 0.003),
+        (0, 0, 10, 0.0),
+        (0, 0, 10, -1.0),
+        (0, 0, 10, math.nan),
+    ],
+)
+def test_cells_and_margins_that_make_no_sense_are_refused(
+    lost: int, gained: int, images: int, margin: float
+) -> None:
+    with pytest.raises(InputError):
+        non_inferiority(lost, gained, images, margin)
+
+
+def _mean(values: F64) -> Callable[[F64], F64]:
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+def test_the_interval_of_a_mean_is_the_normal_one() -> None:
+    values = np.random.default_rng(1).normal(10, 2, 1000)
+    low, high = bootstrap(_mean(values), 1000)
+    error = values.std() / math.sqrt(1000)
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_rows_of_a_median_and_of_two_statistics_at_once() -> None:
+    values = np.arange(101.0)
+
+    def both(weights: F64) -> F64:
+        half = weights.cumsum(axis=1) >= weights.sum(axis=1, keepdims=True) / 2
+        return np.stack([values[half.argmax(axis=1)], _mean(values)(weights)], axis=1)
+
+    ends = bootstrap(both, 101)
+    assert ends.shape == (2, 2)
+    assert (ends[0] < 50).all() and (ends[1] > 50).all()
+    # A median is less sure than a mean of the same, even values.
+    assert ends[1, 0] - ends[0, 0] > ends[1, 1] - ends[0, 1]
+
+
+def test_the_seed_decides_and_the_chunks_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(1).normal(size=50)
+    first = bootstrap(_mean(values), 50)
+    assert (bootstrap(_mean(values), 50, seed=1) != first).any()
+    monkeypatch.setattr(stats, "_CHUNK", 333 * 50)
+    np.testing.assert_array_equal(bootstrap(_mean(values), 50), first)
+
+
+def _coverage(grouped: bool) -> float:
+    """How often the interval holds the true mean, 0, of 15 openings with 8 measurements each."""
+    random = np.random.default_rng(2)
+    openings = np.repeat(np.arange(15) * 7, 8)
+    held = 0
+    for _ in range(200):
+        values = np.repeat(random.normal(size=15), 8) + 0.2 * random.normal(size=120)
+        groups = openings if grouped else None
+        low, high = bootstrap(_mean(values), 120, groups=groups, resamples=300)
+        held += low <= 0 <= high
+    return held / 200
+
+
+def test_groups_are_drawn_whole() -> None:
+    # Percentiles of 15 openings are a little too narrow; rows taken for independent are far too sure.
+    assert 0.87 <= _coverage(grouped=True) <= 0.98
+    assert _coverage(grouped=False) < 0.65
+
+
+def test_no_rows_and_groups_of_another_length_are_refused() -> None:
+    for rows, groups in ((0, None), (3, [0, 1]), (2, [[0], [1]])):
+        with pytest.raises(InputError, match="one group for each"):
+            bootstrap(lambda weights: weights.sum(axis=1), rows, groups=groups)
