@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convcut_trt.errors import ConvcutError, InputError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def make_folder(folder: Path) -> None:

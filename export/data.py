@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,24 +17,26 @@ from convcut_trt.preprocess import resize
 from export.recipe import Augmentation, Input
 from export.synthetic import CLASSES, render_set
 
-_DRAWS = 7  # flip, rotation, scale, shift x, shift y, brightness, contrast
+# flip, rotation, scale, shift x, shift y, brightness, contrast, and whether, where and how large to erase
+_DRAWS = 12
 
 DATA_HELP = "FERPlus (npz, CSV, PNG folders), RAF-DB, class folders, or synthetic[:N] for N rendered training faces"
 _SYNTHETIC = re.compile(r"synthetic(?::(\d+))?")
 
 
-def open_faces(source: str) -> Dataset:
+def open_faces(source: str, *, skip_corrupt: bool = False) -> Dataset:
     """Opens what ``--data`` names: a file or folder of ``open_dataset``, or ``synthetic`` or ``synthetic:4000``.
 
     ``synthetic:N`` renders N faces of 96 px to train on (default 4,000), and an eighth of it, but at least
-    eight, for validation and for the test each: other people, from seeds of their own.
+    eight, for validation and for the test each: other people, from seeds of their own. ``skip_corrupt`` leaves
+    out pictures that cannot be read.
 
     Raises:
         InputError: Whatever is wrong with the data, with the fix.
     """
     match = _SYNTHETIC.fullmatch(source)
     if match is None:
-        return open_dataset(source)
+        return open_dataset(source, skip_corrupt=skip_corrupt)
     count = int(match[1] or 4000)
     held_out = max(count // 8, len(CLASSES))
     sizes = (count, held_out, held_out)
@@ -88,13 +90,14 @@ def draws(seed: int, epoch: int, count: int) -> NDArray[np.float32]:
     return _generator(seed, epoch, 1).random((count, _DRAWS), dtype=np.float32) * 2 - 1
 
 
-def augment(images: Tensor, rows: Tensor, options: Augmentation) -> Tensor:
-    """Flips, rotates, scales, shifts, and changes brightness and contrast of normalised images.
+def augment(images: Tensor, rows: Tensor, options: Augmentation, size: int) -> Tensor:
+    """Flips, rotates, scales, shifts, erases, and changes brightness and contrast of normalised images.
 
     Args:
         images: float32 [N, C, S, S].
-        rows: float32 [N, 7] from ``draws``.
+        rows: float32 [N, 12] from ``draws``.
         options: Widths of the distributions.
+        size: Side in pixels of what is returned, [N, C, size, size].
     """
     mirror = torch.where(rows[:, 0] < 0, -1.0, 1.0) if options.flip else torch.ones_like(rows[:, 0])
     angle, zoom = rows[:, 1] * options.rotation, 1 + rows[:, 2] * options.scale
@@ -107,20 +110,36 @@ def augment(images: Tensor, rows: Tensor, options: Augmentation) -> Tensor:
         ],
         dim=1,
     )
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    grid = F.affine_grid(matrix, [*images.shape[:2], size, size], align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     gain = 1 + rows[:, 6, None, None, None] * options.contrast
-    return images * gain + rows[:, 5, None, None, None] * options.brightness
+    images = images * gain + rows[:, 5, None, None, None] * options.brightness
+    return images * _kept(rows, options.erase, size) if options.erase else images
 
 
-def batches(
-    split: Split, input: Input, options: Augmentation, *, seed: int, epoch: int, size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented training batches of one epoch; the last, incomplete one is left out."""
-    visit = torch.from_numpy(order(seed, epoch, len(split)))
-    rows = torch.from_numpy(draws(seed, epoch, len(split)))
-    widths = options.at(epoch)
-    for start in range(0, len(split) - size + 1, size):
-        chosen = visit[start : start + size]
-        images = augment(normalise(split.images[chosen], input), rows[chosen], widths)
-        yield images, split.targets[chosen]
+def _kept(rows: Tensor, longest: float, size: int) -> Tensor:
+    """[N, 1, size, size]: 0 inside the rectangle of those that get one, and so the mean of a normalised image."""
+    where = (torch.arange(size, device=rows.device) + 0.5) / size * 2 - 1
+    near = (where - rows[:, 8:10, None]).abs() < (rows[:, 10:12, None] + 1) / 2 * longest
+    inside = (near[:, 0, :, None] & near[:, 1, None, :]) & (rows[:, 7] < 0)[:, None, None]
+    return (~inside).unsqueeze(1).to(rows.dtype)
+
+
+def augmented(
+    split: Split,
+    input: Input,
+    options: Augmentation,
+    *,
+    seed: int,
+    epoch: int,
+    resolution: int,
+    device: torch.device | None = None,
+) -> Callable[[Tensor], Tensor]:
+    """An epoch's pictures by their positions: int64 [M] -> normalised, augmented float32 [M, C, side, side]."""
+    rows = torch.from_numpy(draws(seed, epoch, len(split))).to(device)
+
+    def pictures(chosen: Tensor) -> Tensor:
+        images = normalise(split.images[chosen].to(device), input)
+        return augment(images, rows[chosen.to(device)], options, resolution)
+
+    return pictures

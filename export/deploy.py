@@ -15,9 +15,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from convcut_trt.errors import ConvcutError
-from export.model import ConvCut, NormedDepthwise, SelfAttention
+from export.model import ConvCut, ConvolutionStem, NormedDepthwise, SelfAttention
 from export.recipe import Input
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, the weights of Pillow's convert("L")
@@ -93,14 +94,17 @@ class ChannelAttention(nn.Module):
 class Deployed(nn.Module):
     """What is exported: uint8 RGB faces [N, S, S, 3] -> logits [N, K], probabilities [N, K], map [N, C, P, P]."""
 
-    def __init__(self, model: ConvCut, temperature: float) -> None:
+    def __init__(self, model: ConvCut, mean: Tensor | None, temperature: float) -> None:
         super().__init__()
         self.trunk, self.detail, self.tail = model.trunk, model.detail, model.tail
+        self.mean: Tensor | None
+        self.register_buffer("mean", mean)
         self.temperature = temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cast first, then transpose: TensorRT-RTX refuses the other order."""
-        x = self.detail(self.trunk(images.float().permute(0, 3, 1, 2)))
+        x = images.float().permute(0, 3, 1, 2)
+        x = self.detail(self.trunk(x if self.mean is None else x - self.mean))
         logits = self.tail(x)
         return logits, torch.softmax(logits / self.temperature, dim=1), x
 
@@ -137,6 +141,17 @@ def mlp_as_convolution(model: ConvCut) -> None:
                 blocks[number] = ConvolutionBlock(block)
 
 
+def fold_stem_norm(model: ConvCut) -> None:
+    """BatchNorm of a convolutional stem into the convolution in front of it."""
+    stem = model.trunk.stem
+    if isinstance(stem, ConvolutionStem):
+        for place in range(0, len(stem), 3):
+            stem[place] = fuse_conv_bn_eval(
+                cast(nn.Conv2d, stem[place]), cast(nn.BatchNorm2d, stem[place + 1])
+            )
+            stem[place + 1] = nn.Identity()
+
+
 def batchnorm_as_scale(model: ConvCut) -> None:
     """The projection's BatchNorm, which stands behind a ReLU, as one multiplication and one addition."""
     projection = model.tail.projection
@@ -155,27 +170,40 @@ REWRITES: tuple[Callable[[ConvCut], None], ...] = (
     fold_layer_scale,
     fold_norm_affine,
     mlp_as_convolution,
+    fold_stem_norm,
     batchnorm_as_scale,
     channel_attention_as_sum,
 )
 
 
-def fold_input(model: ConvCut, input: Input) -> None:
-    """Division by 255, mean, standard deviation and luma into the stem, exact as it has no padding.
+def fold_input(model: ConvCut, input: Input) -> Tensor | None:
+    """Division by 255, standard deviation and luma into the stem, and the mean where the stem is not padded.
 
     Afterwards the trunk takes RGB in 0 ... 255, also where it was trained on grey.
+
+    Returns:
+        What is still to be subtracted from RGB in 0 ... 255, [1, 3, 1, 1]: a padded stem pads with the mean.
     """
     stem = cast(nn.Conv2d, model.trunk.stem[0])
     mean, std = torch.tensor(input.mean).double(), torch.tensor(input.std).double()
-    weight = stem.weight.double() / std[None, :, None, None]
-    bias = cast(Tensor, stem.bias).double() - (weight * mean[None, :, None, None]).sum((1, 2, 3))
+    weight, bias = stem.weight.double() / std[None, :, None, None], cast(Tensor, stem.bias).double()
+    padded = any(cast("tuple[int, int]", stem.padding))
+    if not padded:
+        bias = bias - (weight * mean[None, :, None, None]).sum((1, 2, 3))
     weight = weight / 255
     if weight.shape[1] == 1:
         weight = weight * torch.tensor(LUMA).double()[None, :, None, None]
-    folded = nn.Conv2d(3, stem.out_channels, cast("tuple[int, int]", stem.kernel_size), stem.stride)  # type: ignore[arg-type]
+    folded = nn.Conv2d(
+        3,
+        stem.out_channels,
+        cast("tuple[int, int]", stem.kernel_size),
+        cast("tuple[int, int]", stem.stride),
+        cast("tuple[int, int]", stem.padding),
+    )
     folded.weight.copy_(weight)
     cast(Tensor, folded.bias).copy_(bias)
     model.trunk.stem[0] = folded
+    return (mean.float() * 255).expand(3).reshape(1, 3, 1, 1) if padded else None
 
 
 @torch.no_grad()
@@ -204,8 +232,8 @@ def deploy(
         rewrites.append(
             Rewrite(rewrite.__name__, _error(model.trunk_map(normalised(images, input)), reference))
         )
-    fold_input(model, input)
-    deployed = Deployed(model, temperature).eval()
+    mean = fold_input(model, input)
+    deployed = Deployed(model, mean, temperature).eval()
     rewrites.append(Rewrite("fold_input", _error(deployed(images)[2], reference)))
     # max() would pass over a NaN, and a NaN must fail.
     wrong = [rewrite for rewrite in rewrites if not rewrite.error <= MAXIMUM_ERROR]

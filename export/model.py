@@ -7,6 +7,7 @@ rest of the project at one seam: ``ConvCut.trunk_map`` (faces -> map) and ``Conv
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,10 +68,30 @@ class NormedDepthwise(nn.Module):
         return cast(Tensor, self.norm(x)).permute(0, 3, 1, 2)
 
 
+class ConvolutionStem(nn.Sequential):
+    """Padded 3x3 convolutions with BatchNorm and ReLU from a (channels, stride) list, in place of the patches.
+
+    A small network that learns from scratch learns sooner behind one (Xiao et al., "Early Convolutions Help
+    Transformers See Better", 2021).
+    """
+
+    def __init__(self, inputs: int, layers: Sequence[tuple[int, int]]) -> None:
+        modules: list[nn.Module] = []
+        for channels, stride in layers:
+            modules += [
+                nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            ]
+            inputs = channels
+        super().__init__(*modules)
+        self.reduction = math.prod(stride for _, stride in layers)
+
+
 class Trunk(nn.Module):
     """A timm ConvNeXt up to a cut. Parameter names stay timm's, so that its weight files load as they are."""
 
-    def __init__(self, backbone: nn.Module, cut: Cut) -> None:
+    def __init__(self, backbone: nn.Module, cut: Cut, stem: Sequence[tuple[int, int]] = ()) -> None:
         super().__init__()
         _check_blocks(backbone)
         stages = list(cast(nn.Sequential, backbone.stages))[: cut.stage]
@@ -86,9 +107,19 @@ class Trunk(nn.Module):
                 blocks[-1] = NormedDepthwise(blocks[-1])
             last.blocks = nn.Sequential(*blocks)
         self.stem = cast(nn.Sequential, backbone.stem)
+        patch = cast(nn.Conv2d, self.stem[0])
+        self.input_channels = patch.in_channels
         self.stages = nn.Sequential(*stages)
         info = cast(Sequence[Mapping[str, int]], backbone.feature_info)[cut.stage - 1]
         self.channels, self.reduction = info["num_chs"], info["reduction"]
+        if stem:
+            if stem[-1][0] != patch.out_channels:
+                raise InputError(
+                    f"the stem ends with {stem[-1][0]} channels and the trunk begins with {patch.out_channels}: "
+                    "make the last of stem the first of dims"
+                )
+            self.stem = ConvolutionStem(self.input_channels, stem)
+            self.reduction = self.reduction // patch.stride[0] * self.stem.reduction
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps normalised faces [N, 1 or 3, H, W] to features [N, channels, H / reduction, W / reduction]."""
@@ -178,7 +209,6 @@ class Tail(nn.Module):
     ) -> None:
         super().__init__()
         width = projection or channels
-        self.shape = (channels, positions)
         self.projection = (
             nn.Sequential(nn.Linear(channels, projection), nn.ReLU(), nn.BatchNorm1d(projection))
             if projection
@@ -194,7 +224,9 @@ class Tail(nn.Module):
         """Maps [N, C, H, W] to what the head sees, [N, projection or C]."""
         attention = self.attention
         if attention is not None and attention.kind == "spatial":
-            attended = attention(x.reshape(-1, *self.shape).transpose(1, 2))
+            # Channels last, as the trunk leaves them: of any other order the CPU makes slow copies on its way back.
+            positions = int(x.shape[2]) * int(x.shape[3])
+            attended = attention(x.permute(0, 2, 3, 1).reshape(-1, positions, int(x.shape[1])))
             return cast(Tensor, self.projection(attended.mean(dim=1)))
         pooled = self.projection(x.mean(dim=(2, 3)))
         return cast(Tensor, pooled if attention is None else attention(pooled))
@@ -253,6 +285,7 @@ class ConvCut(nn.Module):
         classes: Number of expressions.
         image_size: Side of the square input in pixels; fixes padding and the number of positions.
         trunk_options: Further arguments for ``timm.create_model`` (dims, depths, patch_size, in_chans ...).
+        stem: (channels, stride) of each convolution of a ``ConvolutionStem``; () keeps the trunk's patches.
         dropout: Spatial dropout behind detail extraction, and dropout in front of the head.
         ablation: Allows fewer than four positions in front of the pool, as some rows of the paper's tables do.
 
@@ -272,6 +305,7 @@ class ConvCut(nn.Module):
         *,
         image_size: int = 224,
         trunk_options: Mapping[str, Any] | None = None,
+        stem: Sequence[tuple[int, int]] = (),
         dropout: float = 0.1,
         ablation: bool = False,
     ) -> None:
@@ -282,7 +316,7 @@ class ConvCut(nn.Module):
             )
         if any(kernel < 1 or stride < 1 for kernel, stride in detail):
             raise InputError(f"detail {list(detail)} needs kernels and strides of 1 or more")
-        self.trunk = Trunk(create_backbone(trunk, trunk_options), Cut.parse(cut))
+        self.trunk = Trunk(create_backbone(trunk, trunk_options), Cut.parse(cut), stem)
         if image_size % self.trunk.reduction:
             raise InputError(
                 f"image size {image_size} does not divide by the trunk's reduction {self.trunk.reduction}"
@@ -300,12 +334,16 @@ class ConvCut(nn.Module):
         self.spatial_dropout = nn.Dropout2d(dropout)
         self.tail = Tail(self.detail.channels, positions, projection, attention, classes, dropout)
         self.image_size = image_size
-        self.input_channels = int(cast(nn.Conv2d, self.trunk.stem[0]).in_channels)
+        self.input_channels = self.trunk.input_channels
 
     def trunk_map(self, x: Tensor) -> Tensor:
         """Maps normalised faces [N, 1 or 3, S, S] to the map [N, C, P, P] in front of the tail."""
         return cast(Tensor, self.detail(self.trunk(x)))
 
+    def from_features(self, x: Tensor) -> Tensor:
+        """Maps what the trunk gives, [N, C, H, W], to logits [N, classes]."""
+        return cast(Tensor, self.tail(self.spatial_dropout(self.detail(x))))
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps normalised faces [N, 1 or 3, S, S] to logits [N, classes]."""
-        return cast(Tensor, self.tail(self.spatial_dropout(self.trunk_map(x))))
+        return self.from_features(self.trunk(x))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +28,7 @@ class Network(_Section):
 
     trunk: str
     trunk_options: Mapping[str, Any] = Field(default_factory=dict)
+    stem: tuple[tuple[_Count, _Count], ...] = ()
     cut: str
     detail: tuple[tuple[_Count, _Count], ...]
     width: int = Field(default=256, ge=1)
@@ -54,8 +56,8 @@ class Input(_Section):
 class Augmentation(_Section):
     """Half-widths of the uniform distributions; rotation in radians, shift as a share of the side.
 
-    From epoch ``halve_from`` on (counted from 0) every width is half: a short training of a small
-    network ends underfitted under wide ones.
+    ``erase`` is the longest side of a grey rectangle, as a share of the picture's (Zhong et al., "Random
+    Erasing Data Augmentation", 2020); half of the pictures get one.
     """
 
     flip: bool = True
@@ -64,29 +66,59 @@ class Augmentation(_Section):
     shift: float = Field(default=0.0, ge=0, lt=1)
     brightness: float = Field(default=0.0, ge=0)
     contrast: float = Field(default=0.0, ge=0, lt=1)
-    halve_from: int | None = Field(default=None, ge=0)
-
-    def at(self, epoch: int) -> Augmentation:
-        """The widths that hold in an epoch."""
-        if self.halve_from is None or epoch < self.halve_from:
-            return self
-        widths = ("rotation", "scale", "shift", "brightness", "contrast")
-        return self.model_copy(update={name: getattr(self, name) / 2 for name in widths})
+    erase: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Training(_Section):
-    """The optimisation: AdamW under a one-cycle schedule, weight averaging, gradient clipping."""
+    """One stage of optimisation: optimizer, schedule, stopping, weight averaging, gradient clipping.
+
+    - ``batch``: what one optimizer step sees, whatever ``accumulate`` (the parts it is computed in) and the number
+      of processes.
+    - ``schedule``: ``one-cycle`` (warm-up, then cosine to zero, per step); ``plateau`` (a tenth after three epochs
+      without a better validation accuracy, not below 1e-6); ``inverse-time`` (divided by 1 + epoch / 80);
+      ``constant``.
+    - ``patience``: ends the stage after so many epochs without ``min_delta`` more; 0 never does.
+    - ``class_weights``: ``balanced`` weighs a class's loss by n / (K n_k).
+    - ``resolution``: (epoch, side in pixels): from that epoch on pictures of that size, from small to the input's
+      own (progressive resizing).
+    - ``views``: how many augmented views of each picture the features of a frozen trunk are computed for; epoch e
+      sees view e % views.
+    """
 
     epochs: int = Field(ge=1)
     batch: int = Field(default=128, ge=2)
+    accumulate: int = Field(default=1, ge=1)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
+    schedule: Literal["one-cycle", "plateau", "inverse-time", "constant"] = "one-cycle"
     warmup: float = Field(default=0.1, gt=0, lt=1)
+    patience: int = Field(default=0, ge=0)
+    min_delta: float = Field(default=0.0, ge=0, lt=1)
     clip_norm: float = Field(default=3.0, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     targets: Literal["votes", "majority"] = "votes"
+    class_weights: Literal["none", "balanced"] = "none"
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    resolution: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=16)]], ...] = ()
     frozen_trunk: bool = False
-    seed: int = 0
+    views: int = Field(default=8, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.batch % self.accumulate:
+            raise ValueError(f"a batch of {self.batch} has no {self.accumulate} equal parts")
+        if self.resolution and self.frozen_trunk:
+            raise ValueError("the features of a frozen trunk have one size: leave out resolution")
+        if list(self.resolution) != sorted(self.resolution):
+            raise ValueError("resolution must be in the order of its epochs")
+        return self
+
+    def side(self, epoch: int, own: int) -> int:
+        """Side in pixels of an epoch's pictures; ``own`` where ``resolution`` says nothing."""
+        return next((side for first, side in reversed(self.resolution) if first <= epoch), own)
 
 
 class Recipe(_Section):
@@ -97,6 +129,12 @@ class Recipe(_Section):
     input: Input
     augmentation: Augmentation = Augmentation()
     training: Training
+    second_stage: Training | None = None
+
+    @property
+    def stages(self) -> tuple[Training, ...]:
+        """The stages in order; the second begins with the best weights of the first and a fresh optimizer."""
+        return (self.training,) if self.second_stage is None else (self.training, self.second_stage)
 
     @pydantic.model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -106,8 +144,12 @@ class Recipe(_Section):
                 f"the trunk takes {channels} channels and input.mean has {len(self.input.mean)} values: "
                 "set in_chans in network.trunk_options"
             )
-        if self.training.frozen_trunk and not self.network.weights:
-            raise ValueError("frozen_trunk needs network.weights: a random trunk sees nothing")
+        if self.network.stem and self.network.weights:
+            raise ValueError("weights are those of a trunk with its own stem: leave out stem")
+        first, last = self.stages[0], self.stages[-1]
+        for shared in ("seed", "precision", "targets", "frozen_trunk", "views"):
+            if getattr(first, shared) != getattr(last, shared):
+                raise ValueError(f"both stages need the same {shared}")
         return self
 
     def build(self, classes: int) -> ConvCut:
@@ -123,6 +165,7 @@ class Recipe(_Section):
             classes,
             image_size=self.input.size,
             trunk_options=network.trunk_options,
+            stem=network.stem,
             dropout=network.dropout,
             ablation=network.ablation,
         )
@@ -144,8 +187,12 @@ def parse(values: Mapping[str, Any], source: str) -> Recipe:
         raise InputError(f"{source} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
 
 
-def read(name: str | Path) -> Recipe:
+def read(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Reads a recipe by path, or by the name of one in ``export/recipes``.
+
+    Args:
+        name: Of the recipe.
+        changes: ``section.key=VALUE`` each, VALUE as in TOML: ``training.epochs=5``.
 
     Raises:
         InputError: No such recipe, no TOML, or mistakes in it.
@@ -160,4 +207,28 @@ def read(name: str | Path) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from None
-    return parse(values, str(path))
+    return parse(changed(values, changes), str(path))
+
+
+def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """The values of a recipe with ``section.key=VALUE`` changes, VALUE as in TOML.
+
+    Raises:
+        InputError: A change that is not of this form.
+    """
+    result = copy.deepcopy(dict(values))
+    for change in changes:
+        place, _, text = change.partition("=")
+        *sections, key = place.strip().split(".")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+            target = result
+            for section in sections:
+                target = target.setdefault(section, {})
+            target[key] = value
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"--set {change!r} is no change of a recipe: write training.epochs=5, or "
+                'training.optimizer="adam" in quotes'
+            ) from None
+    return result

@@ -133,7 +133,7 @@ def export(
         size=size,
         margin=margin,
         map_shape=(model.detail.channels, model.detail.sizes[-1], model.detail.sizes[-1]),
-        temperature=1.0,
+        temperature=float(note["temperature"]),
         network=plan.network.model_dump(mode="json", exclude={"weights"}),
         witnesses=(),
     )

@@ -56,6 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "schema": checkpoint.SCHEMA,
         "recipe": plan.model_dump(mode="json"),
         "classes": list(CLASSES),
+        "temperature": 1.0,
         "progress": {"best_epoch": 0, "best_accuracy": 0.0},
     }
     checkpoint.write(folder / "model.safetensors", network.state_dict(), note)

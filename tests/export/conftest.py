@@ -9,7 +9,7 @@ import torch
 
 from convcut_trt.datasets import Dataset
 from export.data import open_faces
-from export.train import Trainer
+from export.trainer import Trainer
 from tests.export import tiny
 
 

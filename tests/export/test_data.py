@@ -8,7 +8,7 @@ import torch
 
 from convcut_trt.datasets import SPLITS, Dataset
 from convcut_trt.errors import InputError
-from export.data import Split, augment, batches, draws, load_split, normalise, open_faces, order
+from export.data import Split, augment, augmented, draws, load_split, normalise, open_faces, order
 from export.recipe import Augmentation, Input
 from export.synthetic import CLASSES
 
@@ -39,32 +39,29 @@ def test_an_epoch_visits_every_image_once_in_its_own_order() -> None:
     assert not np.array_equal(order(1, 2, 99), order(1, 3, 99))
 
 
-def test_batches_do_not_depend_on_the_batch_size() -> None:
+def test_what_an_image_becomes_does_not_depend_on_its_batch() -> None:
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (24, 1, 32, 32), generator=generator).to(torch.uint8)
-    split = Split(images, torch.eye(24))
-    options = Augmentation(rotation=0.3, scale=0.1, shift=0.1, brightness=0.1, contrast=0.1)
-
-    def epoch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        parts = list(batches(split, GREY, options, seed=3, epoch=1, size=size))
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-
-    for one, other in zip(epoch(4), epoch(12), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def test_an_incomplete_batch_is_left_out() -> None:
-    split = Split(torch.zeros(10, 1, 32, 32, dtype=torch.uint8), torch.eye(10))
-    assert len(list(batches(split, GREY, STILL, seed=0, epoch=0, size=4))) == 2
+    options = Augmentation(
+        rotation=0.3, scale=0.1, shift=0.1, brightness=0.1, contrast=0.1, erase=0.5
+    )
+    epoch = augmented(Split(images, torch.eye(24)), GREY, options, seed=3, epoch=1, resolution=32)
+    chosen = torch.randperm(24, generator=generator)
+    torch.testing.assert_close(
+        epoch(chosen),
+        torch.cat([epoch(part) for part in chosen.split(5)]),  # type: ignore[no-untyped-call]
+    )
 
 
 def test_without_widths_nothing_changes() -> None:
-    torch.testing.assert_close(augment(pictures(), rows(), STILL), pictures(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        augment(pictures(), rows(), STILL, 17), pictures(), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_flipping_mirrors_left_and_right_of_about_half() -> None:
     images = pictures(200)
-    flipped = augment(images, rows(200), Augmentation(flip=True))
+    flipped = augment(images, rows(200), Augmentation(flip=True), 17)
     mirrored = (flipped - images.flip(3)).abs().amax(dim=(1, 2, 3)) < 1e-3
     same = (flipped - images).abs().amax(dim=(1, 2, 3)) < 1e-3
     assert bool((mirrored ^ same).all())
@@ -81,7 +78,7 @@ def test_a_shift_moves_by_its_share_of_the_side(
     image[0, 0, 8, 8] = 1.0
     draw = torch.zeros(1, 7)
     draw[0, 3:5] = torch.tensor(shift)
-    moved = augment(image, draw, Augmentation(flip=False, shift=0.25))
+    moved = augment(image, draw, Augmentation(flip=False, shift=0.25), image.shape[-1])
     y, x = divmod(int(moved.argmax()), 16)
     assert (y - 8, x - 8) == expected
 
@@ -92,7 +89,7 @@ def test_rotation_and_flip_keep_the_size_of_a_face() -> None:
     for flip in (-1.0, 1.0):
         draw = torch.zeros(1, 7)
         draw[0, 0], draw[0, 1] = flip, 1.0
-        turned = augment(image, draw, Augmentation(rotation=0.5))
+        turned = augment(image, draw, Augmentation(rotation=0.5), image.shape[-1])
         assert float(turned.sum()) == pytest.approx(float(image.sum()), rel=0.03)
 
 
@@ -101,8 +98,26 @@ def test_brightness_and_contrast_are_half_widths() -> None:
     draw[0, 5], draw[0, 6] = 1.0, -1.0
     options = Augmentation(flip=False, brightness=0.2, contrast=0.5)
     torch.testing.assert_close(
-        augment(pictures(1), draw, options), pictures(1) * 0.5 + 0.2, rtol=1e-4, atol=1e-4
+        augment(pictures(1), draw, options, 17), pictures(1) * 0.5 + 0.2, rtol=1e-4, atol=1e-4
     )
+
+
+def test_erasing_greys_a_rectangle_in_about_half() -> None:
+    images, draw = torch.full((400, 1, 20, 20), 3.0), rows(400)
+    erased = augment(images, draw, Augmentation(flip=False, erase=0.5), 20)[:, 0] == 0
+    touched = erased.any(dim=(1, 2))
+    assert 150 < int(touched.sum()) < 250
+    for gone in erased[touched][:50]:
+        rectangle = gone.any(1, keepdim=True) & gone.any(0, keepdim=True)
+        assert bool((gone == rectangle).all())
+        assert int(gone.any(1).sum()) <= 10 and int(gone.any(0).sum()) <= 10
+
+
+def test_an_epoch_may_be_smaller_than_the_pictures() -> None:
+    smooth = torch.linspace(-1, 1, 32).expand(2, 1, 32, 32)
+    small = augment(smooth, rows(2), STILL, 16)
+    assert small.shape == (2, 1, 16, 16)
+    torch.testing.assert_close(small[0, 0, 0], torch.linspace(-1, 1, 32).view(16, 2).mean(1))
 
 
 def test_a_split_is_loaded_grey_or_in_colour(faces: Dataset) -> None:

@@ -25,6 +25,13 @@ KINDS = [
     for attention in ("channel", "spatial", "none")
     for projection in (0, 12)
     for colour in ({}, tiny.COLOUR)
+] + [
+    pytest.param(tiny.STEM),
+    pytest.param(
+        tiny.COLOUR
+        | tiny.STEM
+        | {"network.trunk_options": tiny.OPTIONS | {"patch_size": 4, "in_chans": 3}}
+    ),
 ]
 
 
@@ -69,6 +76,14 @@ def test_nothing_is_left_of_what_was_folded() -> None:
     torch.testing.assert_close(parameters["stages.1.blocks.0.norm.weight"].data, torch.ones(16))
     torch.testing.assert_close(parameters["stages.1.blocks.0.norm.bias"].data, torch.zeros(16))
     assert not torch.equal(parameters["stem.1.weight"], torch.ones(8))
+
+
+def test_a_stem_of_convolutions_has_no_norm_left_and_pads_with_the_mean() -> None:
+    plan = tiny.recipe(**tiny.STEM)
+    deployed, _ = deploy(tiny.network(plan), plan.input, faces())
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in deployed.trunk.modules())
+    assert deployed.mean is not None
+    torch.testing.assert_close(deployed.mean.flatten(), torch.full((3,), 127.5))
 
 
 @torch.no_grad()

@@ -68,13 +68,46 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         ({"input.mean": [0.5, 0.5], "input.std": [0.2, 0.2]}, "three for RGB"),
         ({"input.std": [0.2, 0.2, 0.2]}, "three for RGB"),
         ({"input.mean": [0.5] * 3, "input.std": [0.2] * 3}, "in_chans"),
-        ({"training.frozen_trunk": True}, "network.weights"),
+        ({"network.stem": [[8, 2]], "network.weights": "timm"}, "leave out stem"),
+        ({"training.batch": 32, "training.accumulate": 5}, "no 5 equal parts"),
+        ({"training.frozen_trunk": True, "training.resolution": [[0, 16]]}, "one size"),
+        ({"training.resolution": [[4, 16], [0, 24]]}, "in the order of its epochs"),
+        ({"second_stage": {"epochs": 1, "seed": 3}}, "same seed"),
         ({"input.size": 8}, "input.size"),
     ],
 )
 def test_parts_that_do_not_fit_are_named(changes: dict[str, Any], hint: str) -> None:
     with pytest.raises(InputError, match=hint):
         tiny.recipe(**changes)
+
+
+def test_the_paper_s_recipe_has_its_two_stages() -> None:
+    first, second = recipe.read("conv-cut").stages
+    assert (first.optimizer, first.learning_rate, first.clip_norm) == ("adam", 1e-3, 3.0)
+    assert (first.class_weights, first.schedule, first.patience) == ("balanced", "plateau", 5)
+    assert (second.optimizer, second.learning_rate, second.schedule) == (
+        "adam",
+        1e-5,
+        "inverse-time",
+    )
+    assert (second.class_weights, second.dropout) == ("none", 0.2)
+
+
+def test_values_are_changed_as_in_toml() -> None:
+    plan = recipe.read("synthetic", ["training.epochs=3", 'network.attention="none"'])
+    assert (plan.training.epochs, plan.network.attention) == (3, "none")
+    assert recipe.read("synthetic").training.epochs != 3
+    for mistake in ("training.epochs", "training.epochs=", "name.x=1", "training.optimizer=adam"):
+        with pytest.raises(InputError, match="--set"):
+            recipe.read("synthetic", [mistake])
+    with pytest.raises(InputError, match="training.epoch: Extra"):
+        recipe.read("synthetic", ["training.epoch=3"])
+
+
+def test_pictures_grow_at_the_epochs_named() -> None:
+    training = tiny.recipe(**{"training.resolution": [[0, 16], [2, 24]]}).training
+    assert [training.side(epoch, 32) for epoch in range(4)] == [16, 16, 24, 24]
+    assert tiny.recipe().training.side(0, 32) == 32
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:

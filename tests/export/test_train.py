@@ -1,190 +1,25 @@
-"""Training: resumable to the bit, stops on what cannot go on, leaves a frozen trunk alone."""
+"""The verb ``train``: several processes, fine-tuning, changes of a recipe, and a user's mistakes."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from PIL import Image
 
-from convcut_trt.datasets import Dataset, dataset_from_arrays
-from convcut_trt.errors import ConvcutError, InputError
-from export import checkpoint, train
+from convcut_trt.datasets import Dataset
+from convcut_trt.errors import InputError
+from export import checkpoint, fine_tuning, train
 from export.__main__ import main as lab
-from export.data import open_faces
 from export.evaluate import evaluate
-from export.model import create_backbone
-from export.recipe import Recipe
-from export.to_onnx import trained
-from export.train import Trainer
+from export.synthetic import CLASSES, render_set
 from tests.export import tiny
 
-BRIEF = {"training.epochs": 1}
-
-
-def trainer(plan: Recipe, faces: Dataset, folder: Path) -> Trainer:
-    folder.mkdir(exist_ok=True)
-    return Trainer(plan, faces, folder, tiny.fabric())
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    return checkpoint.read(folder / "model.safetensors")[0]
-
-
-def state(folder: Path) -> dict[str, Tensor]:
-    return checkpoint.read(folder / "state.safetensors")[0]
-
-
-def test_a_run_leaves_a_model_a_state_and_a_note(run: Path) -> None:
-    names = {path.name for path in run.iterdir()}
-    assert names == {"model.safetensors", "state.safetensors", "run.json"}
-    note = json.loads((run / "run.json").read_text())
-    assert [entry["epoch"] for entry in note["progress"]["history"]] == [0, 1, 2]
-    assert note["training_images"] == 160 and note["validation_images"] == 20
-    model, plan, own = trained(run / "model.safetensors")
-    assert plan == tiny.recipe() and not model.training
-    assert own["progress"]["best_epoch"] <= 2
-
-
-def test_the_model_is_that_of_the_best_validation_epoch(run: Path) -> None:
-    progress = json.loads((run / "run.json").read_text())["progress"]
-    accuracies = [entry["validation_accuracy"] for entry in progress["history"]]
-    assert progress["best_accuracy"] == pytest.approx(max(accuracies), abs=1e-5)
-    assert progress["best_epoch"] == accuracies.index(max(accuracies))
-
-
-def test_the_weights_move_and_the_loss_falls(run: Path, faces: Dataset) -> None:
-    history = json.loads((run / "run.json").read_text())["progress"]["history"]
-    assert history[-1]["loss"] < history[0]["loss"]
-    torch.manual_seed(tiny.recipe().training.seed)
-    start = tiny.recipe().build(8).state_dict()
-    moved = [key for key, value in weights(run).items() if not torch.equal(value, start[key])]
-    assert {"trunk.stem.0.weight", "tail.head.weight", "tail.attention.score_scale"} <= set(moved)
-
-
-@pytest.mark.parametrize("interrupted_in", [1, 2])
-def test_a_resumed_run_ends_at_the_same_weights(
-    run: Path,
-    faces: Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    interrupted_in: int,
-) -> None:
-    first = trainer(tiny.recipe(), faces, tmp_path)
-    steps = first.steps * interrupted_in + 2
-    update = first.average.update_parameters
-
-    def interrupt(model: torch.nn.Module) -> None:
-        nonlocal steps
-        steps -= 1
-        if steps < 0:
-            raise KeyboardInterrupt
-        update(model)
-
-    monkeypatch.setattr(first.average, "update_parameters", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        first.run()
-    second = trainer(tiny.recipe(), faces, tmp_path)
-    second.resume()
-    assert second.progress.epoch == interrupted_in
-    second.run()
-    torch.testing.assert_close(state(tmp_path), state(run), rtol=0, atol=0)
-    torch.testing.assert_close(weights(tmp_path), weights(run), rtol=0, atol=0)
-
-
-def test_a_finished_run_resumes_to_nothing(run: Path, faces: Dataset) -> None:
-    before = weights(run)
-    again = trainer(tiny.recipe(), faces, run)
-    again.resume()
-    again.run()
-    torch.testing.assert_close(weights(run), before, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "data", "hint"),
-    [
-        ({"training.seed": 1}, "synthetic:160", "another recipe"),
-        ({}, "synthetic:96", "another training images"),
-    ],
-)
-def test_what_is_not_that_run_is_not_resumed(
-    run: Path, changes: dict[str, Any], data: str, hint: str
-) -> None:
-    other = trainer(tiny.recipe(**changes), open_faces(data), run)
-    with pytest.raises(InputError, match=hint):
-        other.resume()
-
-
-def test_there_must_be_something_to_resume(faces: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no checkpoint"):
-        trainer(tiny.recipe(), faces, tmp_path).resume()
-    (tmp_path / "state.safetensors").write_bytes(b"half a file")
-    with pytest.raises(InputError, match="no checkpoint of convcut-trt"):
-        trainer(tiny.recipe(), faces, tmp_path).resume()
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(faces: Dataset, tmp_path: Path) -> None:
-    one = trainer(tiny.recipe(), faces, tmp_path)
-    with torch.no_grad():
-        one.bare.tail.head.bias[0] = torch.nan
-    with pytest.raises(ConvcutError, match="loss is nan.*epoch 0, batch 0.*learning rate"):
-        one.run()
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_gradient_that_is_not_finite_stops_the_run(faces: Dataset, tmp_path: Path) -> None:
-    one = trainer(tiny.recipe(), faces, tmp_path)
-    weight = one.bare.tail.head.weight
-    weight.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
-    with pytest.raises(ConvcutError, match="gradient"):
-        one.run()
-
-
-def test_a_frozen_trunk_stays_as_it_was_loaded(faces: Dataset, tmp_path: Path) -> None:
-    # Stochastic depth would change the features of a trunk that is left in training mode.
-    options = tiny.OPTIONS | {"drop_path_rate": 0.5}
-    given = create_backbone("convnext_tiny", options).state_dict()
-    torch.save(given, tmp_path / "imagenet.pth")
-    plan = tiny.recipe(
-        **BRIEF
-        | {
-            "network.trunk_options": options,
-            "network.weights": str(tmp_path / "imagenet.pth"),
-            "training.frozen_trunk": True,
-        }
-    )
-    one = trainer(plan, faces, tmp_path / "run")
-    modes: list[bool] = []
-    one.bare.trunk.register_forward_hook(lambda *_: modes.append(one.bare.trunk.training))
-    one.run()
-    assert modes and not any(modes)
-    optimised = {id(p) for group in one.optimizer.param_groups for p in group["params"]}
-    assert optimised == {
-        id(p) for name, p in one.bare.named_parameters() if not name.startswith("trunk.")
-    }
-    ours = weights(tmp_path / "run")
-    for key, value in one.bare.trunk.state_dict().items():
-        torch.testing.assert_close(value, given[key], rtol=0, atol=0)
-        torch.testing.assert_close(ours[f"trunk.{key}"], given[key], rtol=0, atol=0)
-    # The weights' file is not asked for again.
-    (tmp_path / "imagenet.pth").unlink()
-    again = trainer(plan, faces, tmp_path / "run")
-    again.resume()
-    again.run()
-
-
-def test_data_must_fill_a_batch_and_have_a_validation_split(tmp_path: Path) -> None:
-    images = np.zeros((40, 8, 8), np.uint8)
-    labels = np.arange(40) % 8
-    names = [f"c{number}" for number in range(8)]
-    for split in (np.zeros(40, int), np.repeat([0, 1], [20, 20])):
-        data = dataset_from_arrays("blank", images, labels, names, split)
-        with pytest.raises(InputError, match="one batch of 32 and a validation split"):
-            trainer(tiny.recipe(), data, tmp_path)
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_verb_trains_and_refuses_to_overwrite(
@@ -215,6 +50,105 @@ def test_the_verb_trains_and_refuses_to_overwrite(
     assert lab([*command, "--resume"]) == 0
 
 
+RECIPE = """
+name = "tiny"
+[network]
+trunk = "convnext_tiny"
+trunk_options = { depths = [1, 1, 1, 1], dims = [8, 16, 24, 24], patch_size = 2 }
+cut = "stage2"
+detail = [[4, 1], [2, 1]]
+dropout = 0.0
+[input]
+size = 32
+mean = [0.5, 0.5, 0.5]
+std = [0.2, 0.2, 0.2]
+[augmentation]
+rotation = 0.2
+erase = 0.3
+[training]
+epochs = 2
+batch = 16
+"""
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    command = ["train", str(recipe), "--data", "synthetic:160", "-o"]
+    assert lab([*command, str(tmp_path / "one")]) == 0
+    two = [sys.executable, "-m", "export", *command, str(tmp_path / "two"), "--devices", "2"]
+    done = subprocess.run(two, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    notes = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two")]
+    assert [note["machine"]["processes"] for note in notes] == [1, 2]
+    assert notes[1]["progress"]["epoch"] * (160 // 16) == 20
+    one, two_ = (
+        checkpoint.read(tmp_path / name / "state.safetensors")[0] for name in ("one", "two")
+    )
+    for key, value in one.items():
+        torch.testing.assert_close(two_[key], value, rtol=1e-5, atol=1e-5, msg=key)
+
+
+def test_several_processes_refuse_a_batch_norm(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.replace("dropout = 0.0", "projection = 4"))
+    command = [sys.executable, "-m", "export", "train", str(recipe), "--data", "synthetic:32"]
+    command += ["-o", str(tmp_path / "run"), "--devices", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "BatchNorm" in done.stderr and "--devices 1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def pictures(folder: Path, count: int) -> Path:
+    """Rendered faces of three classes under names that no model knows, without splits."""
+    names = {"happiness": "joy", "surprise": "wonder", "sadness": "grief"}
+    images, labels = render_set(count * len(CLASSES), seed=5)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        if (name := names.get(CLASSES[label])) is not None:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_fine_tuning_beats_the_same_steps_from_scratch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(pictures(tmp_path / "faces", 40)), "--set", "training.epochs=6"]
+    assert lab(["train", "--init", "conv-cut-mini", *data, "-o", str(tmp_path / "tuned")]) == 0
+    assert "held out" in capsys.readouterr().err
+    tuned = json.loads((tmp_path / "tuned" / "run.json").read_text())
+    assert tuned["classes"] == ["grief", "joy", "wonder"]
+    assert tuned["origin"]["init"] == "conv-cut-mini.safetensors"
+    changes = ["batch=32", 'class_weights="balanced"', 'targets="majority"', "ema=0.99"]
+    changes += ["learning_rate=5e-4", "resolution=[]"]
+    same = [part for change in changes for part in ("--set", f"training.{change}")]
+    assert lab(["train", "conv-cut-mini", *data, *same, "-o", str(tmp_path / "scratch")]) == 0
+    scratch = json.loads((tmp_path / "scratch" / "run.json").read_text())
+    assert scratch["progress"]["epoch"] == tuned["progress"]["epoch"] == 6
+    ahead = tuned["progress"]["best_accuracy"] - scratch["progress"]["best_accuracy"]
+    assert ahead > 0.1 and tuned["progress"]["best_accuracy"] > 0.7
+
+
+def test_known_classes_keep_their_row_of_the_head(run: Path, faces: Dataset) -> None:
+    network = tiny.recipe().build(3)
+    names = ("bored", faces.classes[4], faces.classes[1])
+    note = fine_tuning.start(run / "model.safetensors")(network, names)
+    assert note["kept_classes"] == list(names[1:])
+    given = checkpoint.read(run / "model.safetensors")[0]
+    head, old = network.state_dict()["tail.head.weight"], given["tail.head.weight"]
+    torch.testing.assert_close(head[1:], old[[4, 1]], rtol=0, atol=0)
+    torch.testing.assert_close(
+        network.state_dict()["trunk.stem.0.weight"], given["trunk.stem.0.weight"], rtol=0, atol=0
+    )
+
+
+def test_weights_of_another_network_are_not_begun_with(run: Path) -> None:
+    other = tiny.recipe(**{"network.width": 24}).build(8)
+    with pytest.raises(InputError, match="another network.*leave the recipe out"):
+        fine_tuning.start(run / "model.safetensors")(other, tuple("abcdefgh"))
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -222,6 +156,10 @@ def test_the_verb_trains_and_refuses_to_overwrite(
         ["bake"],
         ["train", "no-such-recipe", "--data", "synthetic", "-o", "x"],
         ["train", "synthetic", "--data", "nowhere", "-o", "x"],
+        ["train", "--data", "synthetic:8", "-o", "x"],
+        ["train", "--init", "no-such", "--data", "synthetic:8", "-o", "x"],
+        ["train", "synthetic", "--data", "synthetic:8", "-o", "x", "--set", "epochs"],
+        ["train", "synthetic", "--data", "synthetic:8", "-o", "x", "--devices", "0"],
         ["export", "none.safetensors", "-o", "x"],
         ["evaluate", "none.safetensors", "--data", "synthetic:8"],
         ["evaluate", "none.onnx", "--data", "synthetic:8"],

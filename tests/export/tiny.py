@@ -34,6 +34,10 @@ VALUES: Mapping[str, Any] = {
     "augmentation": {"rotation": 0.1, "shift": 0.05, "contrast": 0.1},
     "training": {"epochs": 3, "batch": 32, "learning_rate": 1e-3, "ema": 0.9},
 }
+STEM: dict[str, Any] = {
+    "network.trunk_options": OPTIONS | {"patch_size": 4},
+    "network.stem": [[6, 2], [8, 2]],
+}
 COLOUR: dict[str, Any] = {
     "network.trunk_options": OPTIONS | {"in_chans": 3},
     "input.mean": [0.5, 0.4, 0.3],
@@ -64,10 +68,10 @@ def network(plan: Recipe, classes: int = 8) -> ConvCut:
     model = plan.build(classes)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
+            if isinstance(module, nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d):
                 _shake(module.weight, 1.0)
                 _shake(module.bias, 0.0)
-            if isinstance(module, nn.BatchNorm1d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 assert module.running_mean is not None and module.running_var is not None
                 _shake(module.running_mean, 0.1)
                 _shake(module.running_var, 1.0)
