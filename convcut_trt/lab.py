@@ -15,7 +15,13 @@ VERBS = {
     "train": "train a model by a recipe",
     "evaluate": "measure a model on labelled faces",
     "export": "write a trained model as ONNX, with spec and witnesses",
+    "ablate": "repeat the paper's ablations behind a trained trunk",
+    "explain": "draw the paper's figures for a trained model",
+    "calibrate": "find the ranges that an INT8 engine is built from",
+    "report": "write the results as one HTML page, beside the paper's",
 }
+# What `python -m` runs for a verb, where it is not export.
+_MODULES = {"calibrate": ("calib", "calibrate"), "report": ("bench.report",)}
 _NAME = re.compile(r'^name\s*=\s*"convcut-trt"', re.MULTILINE)
 
 
@@ -53,5 +59,6 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     # -P keeps the current folder off the path: an export/ in it must not stand for ours
-    command = [sys.executable, "-P", "-m", "export", verb, *arguments]
+    module = _MODULES.get(verb, ("export", verb))
+    command = [sys.executable, "-P", "-m", *module, *arguments]
     return subprocess.call(command, env=environment)

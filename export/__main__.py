@@ -1,4 +1,4 @@
-"""``python -m export VERB``: what ``convcut-trt train``, ``export`` and ``evaluate`` run in a checkout."""
+"""``python -m export VERB``: what the lab verbs, but for ``calibrate`` and ``report``, run in a checkout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from collections.abc import Sequence
 
 from convcut_trt.errors import ConvcutError, InputError
 
-VERBS = {"train": "train", "evaluate": "evaluate", "export": "to_onnx"}
+VERBS = {
+    "train": "train",
+    "evaluate": "evaluate",
+    "export": "to_onnx",
+    "ablate": "ablate",
+    "explain": "explain",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
