@@ -21,8 +21,8 @@ from convcut_trt.backends.optional import load
 from convcut_trt.backends.stored import in_words, stored_shares
 from convcut_trt.errors import GateFailed, InputError, SpecError
 from convcut_trt.fields import sha256
-from convcut_trt.fp16 import to_fp16
 from convcut_trt.gates import Gate, Step
+from convcut_trt.half import to_half
 from convcut_trt.home import GATE_PICTURES, Model, make_engine_folder
 from convcut_trt.manifest import STAND_IN, EngineManifest
 from convcut_trt.preprocess import resize
@@ -97,7 +97,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 def typed(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     """The typed ONNX of a precision."""
-    return model if precision == "fp32" else to_fp16(model)
+    return model if precision == "fp32" else to_half(model, precision)
 
 
 def build(model: Model, request: Request, step: Step) -> EngineManifest:

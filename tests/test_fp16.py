@@ -11,7 +11,7 @@ import pytest
 
 from convcut_trt import gates, seam
 from convcut_trt.backends.stored import stored_shares
-from convcut_trt.fp16 import to_fp16
+from convcut_trt.half import to_half
 from convcut_trt.spec import OUTPUTS
 from tests import models
 
@@ -22,7 +22,7 @@ EVERY_NETWORK = pytest.mark.parametrize("kind", models.NETWORKS)
 @cache
 def half(kind: str) -> onnx.ModelProto:
     """The FP16 form of one of the networks. Not to be changed."""
-    return to_fp16(models.network(kind))
+    return to_half(models.network(kind), "fp16")
 
 
 @EVERY_NETWORK
@@ -90,16 +90,19 @@ def test_the_answers_are_within_the_budget(kind: str) -> None:
 def test_the_model_that_was_given_stays_as_it_is() -> None:
     model = onnx.ModelProto()
     model.CopyFrom(models.network("zoo"))
-    to_fp16(model)
+    to_half(model, "fp16")
     assert model == models.network("zoo")
 
 
 def test_twice_gives_the_same_bytes() -> None:
-    assert to_fp16(models.network("zoo")).SerializeToString() == half("zoo").SerializeToString()
+    assert (
+        to_half(models.network("zoo"), "fp16").SerializeToString()
+        == half("zoo").SerializeToString()
+    )
 
 
 def test_a_fixed_batch_stays_fixed() -> None:
-    model = to_fp16(models.of_batch(models.network("zoo"), 2))
+    model = to_half(models.of_batch(models.network("zoo"), 2), "fp16")
     assert {value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.output} == {2}
     faces = models.pictures(model, 2)
     np.testing.assert_array_equal(
