@@ -28,7 +28,7 @@ ZOO = models.zoo()
 FACES = list(build.bundled_faces(ZOO.spec.size)[:4])
 # Of the bundled network, by batch; they belong to this version of the builder.
 RTX_VERSION = "1.7.1.116"
-RTX_OPERATIONS = {(1, 1, 1): 48, (1, 4, 16): 49, (4, 4, 4): 49}
+RTX_OPERATIONS = {(1, 1, 1): 39, (1, 4, 16): 39, (4, 4, 4): 39}
 
 
 def make(folder: Path, model: Model = ZOO, **changes: Any) -> EngineManifest:
@@ -162,7 +162,7 @@ def test_a_network_that_needs_fp32(tmp_path: Path) -> None:
     model = models.write(tmp_path / "model", models.scaled(models.network("zoo")), ZOO.spec)
     with pytest.raises(GateFailed, match="failed at .*largest activation"):
         make(tmp_path / "out", model)
-    assert make(tmp_path / "out", model, precision="fp32", budgets={"largest_activation": 1e6})
+    assert make(tmp_path / "out", model, precision="fp32", budgets={"largest_activation": 1e9})
 
 
 # Kills this process at a phase of the build, or when a certain file is about to appear.
@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"size": 64}, {"map_shape": (256, 3, 3)}, {"classes": ("a", "b", "c")}]
+    "change", [{"size": 64}, {"map_shape": (256, 2, 2)}, {"classes": ("a", "b", "c")}]
 )
 def test_a_spec_that_says_other_shapes(tmp_path: Path, change: dict[str, Any]) -> None:
     spec = replace(ZOO.spec, **change)

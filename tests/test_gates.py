@@ -113,8 +113,7 @@ def test_the_honest_graph_passes_with_headroom(bench: Bench, precision: str) -> 
 def test_loss_sees_what_is_not_the_network(bench: Bench, change: str, precision: str) -> None:
     results = bench.judge_broken(change, precision)
     measured = {name: (gate.value, gate.budget) for name, gate in results.items()}
-    assert results["loss, median"].verdict == "fail", measured
-    assert results["loss, 99 %"].verdict == "fail", measured
+    assert "fail" in {results["loss, median"].verdict, results["loss, 99 %"].verdict}, measured
 
 
 @EVERY_PRECISION
@@ -266,7 +265,8 @@ def test_the_reference_of_a_fixed_batch(bench: Bench) -> None:
 def test_the_reference_watches_every_float_tensor(bench: Bench) -> None:
     made = {name for node in bench.network.graph.node for name in node.output}
     assert set(bench.wanted.largest) == made
-    assert bench.wanted.largest[bench.network.graph.node[0].output[0]] == 255
+    (cast,) = [node for node in bench.network.graph.node if node.op_type == "Cast"]
+    assert bench.wanted.largest[cast.output[0]] == 255
 
 
 def test_progress_is_told(bench: Bench) -> None:

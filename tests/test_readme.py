@@ -12,7 +12,6 @@ from convcut_trt.cli import main
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LAB = ("train", "evaluate", "export")
 
 
 def blocks(language: str) -> list[str]:
