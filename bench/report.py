@@ -15,8 +15,9 @@ from pathlib import Path
 
 from bench.page import Html, element, joined, missing, page, picture, section, table
 from bench.results import Ablation, AblationRow, Drawn, Evaluation, Mean, read_figures, read_results
-from convcut_trt.errors import ConvcutError, InputError
+from convcut_trt.errors import InputError
 from convcut_trt.fields import Fields, read_json, write_file
+from convcut_trt.guard import guarded
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -30,7 +31,7 @@ def comparison(published: Fields, evaluations: Sequence[Evaluation]) -> Html:
     known = [e for e in evaluations if _column(e) is not None]
     rows += [("ours", _own_row(e, name)) for e in known for name in ("clean", "official")]
     head = ("method", *_COLUMNS, "what it is", "source", "elsewhere")
-    paper = Fields(published.get("paper", dict), "published.json: paper", InputError)
+    paper = published.inside("paper")
     text = element(
         "p",
         "Accuracy as Table 1 of ",
@@ -274,15 +275,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _guarded(arguments: Sequence[str]) -> int:
-    try:
-        return main(arguments)
-    except ConvcutError as error:
-        if "--json" in arguments:
-            print(json.dumps({"error": type(error).__name__, "text": str(error)}))
-        print(f"convcut-trt: {error}", file=sys.stderr)
-        return error.exit_code
-
-
 if __name__ == "__main__":
-    sys.exit(_guarded(sys.argv[1:]))
+    given = sys.argv[1:]
+    sys.exit(guarded(lambda: main(given), as_json="--json" in given))

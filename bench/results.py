@@ -114,10 +114,10 @@ def read_figures(folder: Path) -> list[Drawn]:
         InputError: None there, or damaged ones.
     """
     fields = _checked(_read(folder / "explain.json"))
-    figures = Fields(fields.get("figures", dict), f"{fields.source}: figures", InputError)
+    figures = fields.inside("figures")
     drawn = []
     for name in figures.values:
-        figure = Fields(figures.get(name, dict), f"{figures.source}: {name}", InputError)
+        figure = figures.inside(name)
         # The name alone: a report shall not carry off a file from elsewhere.
         path = folder / Path(figure.get("file", str)).name
         try:
@@ -142,10 +142,6 @@ def _checked(fields: Fields) -> Fields:
     return fields
 
 
-def _inside(fields: Fields, name: str) -> Fields:
-    return Fields(fields.get(name, dict), f"{fields.source}: {name}", fields.error)
-
-
 def _evaluation(file: str, fields: Fields) -> Evaluation:
     return Evaluation(
         file,
@@ -154,8 +150,8 @@ def _evaluation(file: str, fields: Fields) -> Evaluation:
         fields.get("data", str),
         fields.get("split", str),
         fields.list_of("classes", str),
-        {name: _accuracy(_inside(fields, name)) for name in ("official", "clean")},
-        _inside(fields, "batch_order").get("independent", bool)
+        {name: _accuracy(fields.inside(name)) for name in ("official", "clean")},
+        fields.inside("batch_order").get("independent", bool)
         if fields.optional("batch_order", dict)
         else None,
     )
@@ -171,7 +167,7 @@ def _accuracy(fields: Fields) -> Accuracy:
 
 
 def _ablation(file: str, fields: Fields) -> Ablation:
-    summary = _inside(fields, "summary")
+    summary = fields.inside("summary")
     names = ("clean_accuracy", "official_accuracy", "clean_macro_f1")
 
     def rows(name: str, means: Callable[[Fields], dict[str, Mean | None]]) -> list[AblationRow]:
@@ -190,7 +186,7 @@ def _ablation(file: str, fields: Fields) -> Ablation:
 
     return Ablation(
         file,
-        _inside(fields, "data").get("name", str),
+        fields.inside("data").get("name", str),
         rows("table_2", of(*names, "over_none")),
         rows("table_3", of(*names)),
         rows("orders", of("single", "shuffled", "sorted", "sorted_over_single")),
@@ -201,7 +197,7 @@ def _ablation(file: str, fields: Fields) -> Ablation:
 def _mean(row: Fields, name: str) -> Mean | None:
     if row.values.get(name, row) is None:
         return None  # what the row itself is compared with
-    fields = _inside(row, name)
+    fields = row.inside(name)
     return Mean(
         fields.get("mean", float), fields.optional("half_width", float), fields.get("seeds", int)
     )

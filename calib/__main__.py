@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
-from convcut_trt.errors import ConvcutError, GateFailed, InputError
+from convcut_trt.errors import InputError
+from convcut_trt.guard import guarded
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a verb and returns its exit code; a user's mistake is one sentence, as everywhere in the CLI."""
-    try:
-        if not arguments or arguments[0] != "calibrate":
-            raise InputError("which lab verb? The only one here is calibrate")
-        from calib import calibrate
+    """Runs a verb and returns its exit code."""
+    return guarded(lambda: _run(arguments), as_json="--json" in arguments)
 
-        return calibrate.main(arguments[1:])
-    except ConvcutError as error:
-        if "--json" in arguments and not isinstance(error, GateFailed):
-            print(json.dumps({"error": type(error).__name__, "text": str(error)}))
-        print(f"convcut-trt: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("convcut-trt: stopped", file=sys.stderr)
-        return 130
+
+def _run(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] != "calibrate":
+        raise InputError("which lab verb? The only one here is calibrate")
+    from calib import calibrate
+
+    return calibrate.main(arguments[1:])
 
 
 if __name__ == "__main__":

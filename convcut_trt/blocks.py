@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from convcut_trt.backends.optional import load
+
 if TYPE_CHECKING:
     import onnx
 
@@ -51,6 +53,17 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     for index in reversed(range(len(graph.initializer))):
         if graph.initializer[index].name not in used:
             del graph.initializer[index]
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Gives a graph other nodes, some of which may be its own."""
+    load("onnx", "ort")  # names the extra where it is missing
+    import onnx
+
+    kept = onnx.GraphProto()
+    kept.node.extend(nodes)  # copies them before the graph's own go
+    del graph.node[:]
+    graph.node.extend(kept.node)
 
 
 def _behind(

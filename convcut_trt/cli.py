@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from convcut_trt import __version__, commands, lab
-from convcut_trt.errors import ConvcutError, GateFailed
+from convcut_trt.guard import guarded
 from convcut_trt.home import DEFAULT_MODEL
 
 _WAY = """\
@@ -24,31 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb and returns its exit code. A user's mistake prints one sentence, no traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in lab.VERBS:
-        return _guarded(lambda: lab.run(given[0], given[1:]), as_json=False)
+        return guarded(lambda: lab.run(given[0], given[1:]), as_json=False)
     options = _parser().parse_args(given)
     if options.run is None:
         _parser().print_help()
         return 0
-    return _guarded(lambda: int(options.run(options)), as_json=options.json)
-
-
-def _guarded(run: Callable[[], int], *, as_json: bool) -> int:
-    try:
-        return run()
-    except ConvcutError as error:
-        if as_json and not isinstance(error, GateFailed):
-            print(json.dumps({"error": type(error).__name__, "text": str(error)}))
-        print(f"convcut-trt: {error}", file=sys.stderr)
-        if error.log and not isinstance(error, GateFailed):
-            print(f"--- what the builder said ---\n{error.log.rstrip()}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("convcut-trt: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # whoever read stdout has gone, `| head` for one; nothing is lost
-        sys.stderr.close()
-        return 0
+    return guarded(lambda: int(options.run(options)), as_json=options.json)
 
 
 def _parser() -> argparse.ArgumentParser:

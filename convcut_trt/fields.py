@@ -51,6 +51,10 @@ class Fields:
         """The field ``name``, or None where it is null or absent."""
         return None if self.values.get(name) is None else self.get(name, kind)
 
+    def inside(self, name: str) -> Fields:
+        """The object ``name``."""
+        return Fields(self.get(name, dict), f"{self.source}: {name}", self.error)
+
     def objects(self, name: str) -> list[Fields]:
         """The list of objects ``name``."""
         return [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcut_trt.backends.optional import load
-from convcut_trt.blocks import drop_unused, read_by, roles
+from convcut_trt.blocks import drop_unused, read_by, replace_nodes, roles
 from convcut_trt.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,17 +91,6 @@ def linear(model: onnx.ModelProto) -> onnx.ModelProto:
     drop_unused(graph)
     del graph.value_info[:]
     return copy
-
-
-def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Gives a graph other nodes, some of which may be its own."""
-    load("onnx", "ort")  # names the extra where it is missing
-    import onnx
-
-    kept = onnx.GraphProto()
-    kept.node.extend(nodes)  # copies them before the graph's own go
-    del graph.node[:]
-    graph.node.extend(kept.node)
 
 
 def _only_turns(turn: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) -> bool:

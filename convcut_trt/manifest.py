@@ -131,9 +131,7 @@ class EngineManifest:
             verified_on=fields.get("verified_on", str),
             build=fields.get("build", dict),
             date=fields.get("date", str),
-            spec=ModelSpec.from_fields(
-                Fields(fields.get("spec", dict), f"{path.name}: spec", ManifestError)
-            ),
+            spec=ModelSpec.from_fields(fields.inside("spec")),
             path=path,
         )
 

@@ -158,7 +158,7 @@ def checked(name: str, values: Any, source: str) -> tuple[float, float]:
 
 
 def _counts(fields: Fields) -> dict[str, int]:
-    counts = Fields(fields.get("balance", dict), f"{fields.source}: balance", InputError)
+    counts = fields.inside("balance")
     found = {name: counts.get(name, int) for name in counts.values}
     if any(count < 0 for count in found.values()):
         raise InputError(f"{fields.source}: the balance has a negative count; {_FIX}")
