@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import sys
 import time
@@ -20,9 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import convcut_trt
+from convcut_trt.arguments import count
 from convcut_trt.errors import InputError
 from convcut_trt.fields import canonical, read_json, write_file, write_json
 from export import checkpoint
@@ -30,6 +26,7 @@ from export.ablation_rows import Ablation
 from export.ablation_tables import differences, markdown, summary
 from export.data import DATA_HELP
 from export.recipe import parse
+from export.run_folder import environment
 from export.train import faces
 
 SCHEMA = 1
@@ -110,17 +107,7 @@ def _report(ablation: Ablation, path: Path) -> dict[str, Any]:
             "official": len(test.labels),
             "clean": int(test.clean.sum()),
         },
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": str(ablation.fabric.device),
-        },
-        "versions": {
-            "convcut-trt": convcut_trt.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        **environment(ablation.fabric),
         "results": [],
         "seconds": 0.0,
     }
@@ -132,12 +119,6 @@ def _write(ablation: Ablation, report: dict[str, Any], seeds: int, path: Path) -
     report["differences"] = differences(report)
     write_json(path, report)
     write_file(path.with_name(TABLES), markdown(report).encode())
-
-
-def _seeds(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,10 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder of the report; one that was begun is gone on with (default: ablation beside the checkpoint)",
     )
     parser.add_argument(
-        "--seeds", type=_seeds, default=5, help="trainings of each row (default: %(default)s)"
+        "--seeds", type=count, default=5, help="trainings of each row (default: %(default)s)"
     )
     parser.add_argument(
-        "--epochs", type=_seeds, help="of each stage of the recipe (default: the recipe's)"
+        "--epochs", type=count, help="of each stage of the recipe (default: the recipe's)"
     )
     parser.add_argument(
         "--end-to-end",

@@ -21,14 +21,15 @@ from convcut_trt.errors import InputError
 from convcut_trt.fields import sha256
 from export import checkpoint
 from export.ablation_tables import Row, Tables
-from export.batch_order import BATCH
+from export.batch_order import BATCH, visits
 from export.data import Split, load_split
 from export.features import Features, cached
 from export.metrics import figures
 from export.model import ConvCut
 from export.recipe import Recipe, parse
+from export.run_folder import MODEL, STATE
 from export.to_onnx import trained
-from export.trainer import MODEL, STATE, Trainer
+from export.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ class Ablation:
             "seconds_per_epoch": float(np.median([e["seconds"] for e in progress.history])),
             "device": note["machine"]["device"],
         }
-        if trainer.features is not None:
-            result["cache"] = _ratio(trainer.features[0], result["seconds_per_epoch"])
+        if trainer.material.features is not None:
+            result["cache"] = _ratio(trainer.material.features[0], result["seconds_per_epoch"])
         return result
 
     def _frozen(self, network: ConvCut, _: tuple[str, ...]) -> dict[str, Any]:
@@ -209,13 +210,12 @@ def measured(model: ConvCut, features: Features, test: HeldOut, seed: int) -> di
         order changes a probability.
     """
     clean = np.flatnonzero(test.clean)
-    visits = {
-        "sorted": clean[np.argsort(test.labels[clean], kind="stable")],
-        "shuffled": np.random.default_rng(seed).permutation(clean),
-    }
-    single = _answers(model, features, np.arange(len(test.labels)), 1)
-    given = {name: _answers(model, features, visit, BATCH)[clean] for name, visit in visits.items()}
     labels = test.labels[clean]
+    single = _answers(model, features, np.arange(len(test.labels)), 1)
+    given = {
+        name: _answers(model, features, clean[visit], BATCH)[clean]
+        for name, visit in visits(labels, seed).items()
+    }
     return {
         "official": figures(single, test.labels),
         "clean": figures(single[clean], labels),

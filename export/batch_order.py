@@ -20,6 +20,14 @@ BATCH = 32
 ROUNDING = 1e-3
 
 
+def visits(labels: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.intp]]:
+    """The orders to ask for faces with these labels in batches: ``sorted`` by class, and ``shuffled``."""
+    return {
+        "sorted": np.argsort(labels, kind="stable"),
+        "shuffled": np.random.default_rng(seed).permutation(len(labels)),
+    }
+
+
 def batch_order(model: Classifier, dataset: Dataset, rows: NDArray[np.intp]) -> dict[str, Any]:
     """Accuracy of the labelled images ``rows`` one at a time, and in batches of 32 sorted by class and shuffled.
 
@@ -31,14 +39,9 @@ def batch_order(model: Classifier, dataset: Dataset, rows: NDArray[np.intp]) -> 
         InputError: As ``predict``.
     """
     labels = dataset.labels[rows]
-    visits = {
-        "single": (np.arange(len(rows)), 1),
-        "sorted": (np.argsort(labels, kind="stable"), BATCH),
-        "shuffled": (np.random.default_rng(0).permutation(len(rows)), BATCH),
-    }
-    given = {}
-    for name, (visit, batch) in visits.items():
-        answers = predict(model, dataset, rows[visit], batch=batch).probabilities
+    given = {"single": predict(model, dataset, rows, batch=1).probabilities}
+    for name, visit in visits(labels, 0).items():
+        answers = predict(model, dataset, rows[visit], batch=BATCH).probabilities
         given[name] = np.empty_like(answers)
         given[name][visit] = answers
     orders: dict[str, dict[str, Any]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from convcut_trt.home import find_model
 from convcut_trt.preprocess import resize
 from convcut_trt.spec import INPUT
 from export.data import normalise
+from export.model import ConvCut
+from export.recipe import Recipe
 from export.to_onnx import trained
 
 Floats = NDArray[np.float32]
@@ -67,15 +69,29 @@ def open_classifier(path: Path) -> Classifier:
 
 def _checkpoint(path: Path) -> Classifier:
     model, plan, note = trained(path)
+    return classifier(path, accelerated(model), plan, note)
+
+
+def accelerated(model: ConvCut) -> ConvCut:
+    """Moves a network to where it computes fastest, and returns it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def classifier(path: Path, model: ConvCut, plan: Recipe, note: Mapping[str, Any]) -> Classifier:
+    """What ``trained`` read from a file, as a model under test; it computes where the network lies.
+
+    Raises:
+        InputError: Weights that are not finite.
+    """
     broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
     if broken:
         raise InputError(
             f"{path} answers with NaN: {len(broken)} of its tensors are not finite, the first is {broken[0]}; "
             "train again with a lower learning rate"
         )
-    temperature = float(note.get("temperature", 1.0))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    temperature, device = float(note.get("temperature", 1.0)), next(model.parameters()).device
     grey = len(plan.input.mean) == 1
 
     @torch.inference_mode()
@@ -86,7 +102,7 @@ def _checkpoint(path: Path) -> Classifier:
         probabilities = logits.div(temperature).softmax(dim=1)
         return Answers(logits.cpu().numpy(), probabilities.cpu().numpy())
 
-    batch = 1 if plan.network.attention == "batch" else _BATCH
+    batch = model.faces_at_once(_BATCH)
     return Classifier(path, tuple(note["classes"]), temperature, batch, answer)
 
 

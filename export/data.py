@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,6 +44,25 @@ def open_faces(source: str, *, skip_corrupt: bool = False) -> Dataset:
     rendered = [render_set(size, seed) for seed, size in enumerate(sizes)]
     images, labels = (np.concatenate(parts) for parts in zip(*rendered, strict=True))
     return dataset_from_arrays(source, images, labels, CLASSES, np.repeat(np.arange(3), sizes))
+
+
+def hold_out(dataset: Dataset) -> Dataset:
+    """The data itself where it has a validation split; else a tenth of the training split becomes it, and says so.
+
+    The same pictures are held out each time: see ``Dataset.with_validation``.
+
+    Raises:
+        InputError: There are too few training pictures to hold some out.
+    """
+    if len(dataset.subset("validation")):
+        return dataset
+    dataset = dataset.with_validation()
+    count = len(dataset.subset("validation"))
+    print(
+        f"{dataset.name} has no validation split: {count} of its training pictures are held out",
+        file=sys.stderr,
+    )
+    return dataset
 
 
 @dataclass(frozen=True)

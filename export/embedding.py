@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -47,19 +45,15 @@ def features(model: ConvCut, faces: Tensor, input: Input) -> dict[str, Floats]:
         input: Of the model's recipe.
     """
     parts: dict[str, list[Tensor]] = {depth: [] for depth in DEPTHS}
-    for images in _alone(model, normalise(faces, input)):
+    # Attention over the batch would mix the faces that happen to be neighbours.
+    size = model.faces_at_once(_BATCH)
+    device = next(model.parameters()).device
+    for images in normalise(faces.to(device), input).split(size):  # type: ignore[no-untyped-call]
         trunk = model.trunk(images)
         parts["baseline"].append(images.flatten(1))
         parts["truncated"].append(trunk.mean(dim=(2, 3)))
         parts["Conv-cut"].append(model.tail.features(model.detail(trunk)))
-    return {depth: torch.cat(tensors).numpy() for depth, tensors in parts.items()}
-
-
-def _alone(model: ConvCut, images: Tensor) -> Iterator[Tensor]:
-    attention = model.tail.attention
-    # Attention over the batch would mix the faces that happen to be neighbours.
-    size = 1 if attention is not None and attention.kind == "batch" else _BATCH
-    yield from images.split(size)  # type: ignore[no-untyped-call]
+    return {depth: torch.cat(tensors).cpu().numpy() for depth, tensors in parts.items()}
 
 
 def embed(matrix: Floats) -> Floats:

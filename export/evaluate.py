@@ -1,7 +1,8 @@
 """Accuracy and its company on labelled faces, of a checkpoint in torch or of its exported ONNX.
 
 ``convcut-trt evaluate runs/conv-cut-mini/model.safetensors --data ferplus.npz`` reports every number twice:
-on the official split, and on the clean one, without the images that also occur in an earlier split.
+on the official split, and on the clean one, without the images that also occur in an earlier split; and the
+accuracy on the strict one, which leaves out near duplicates of earlier images, too.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from scipy.special import softmax
 from convcut_trt.datasets import SPLITS, Dataset
 from convcut_trt.errors import InputError
 from convcut_trt.fields import sha256
+from convcut_trt.stats import wilson
 from export.batch_order import batch_order
 from export.calibration import MINIMUM_ANSWERS, check_wanted, choose_threshold, curve, selective
 from export.classifier import Classifier, Floats, open_classifier, predict
-from export.data import DATA_HELP, open_faces
+from export.data import DATA_HELP, hold_out, open_faces
 from export.evaluation_text import text
 from export.metrics import figures, measure
 from export.robustness import robustness
@@ -43,7 +45,8 @@ def evaluate(
     Args:
         path: ``model.safetensors`` or ``NAME.onnx``.
         data: What ``open_faces`` opens.
-        split: 'train', 'validation' or 'test'.
+        split: 'train', 'validation' or 'test'; where validation is needed and the data has none, the
+            training pictures that ``train`` holds out are it.
         wanted: Accuracy to reach by withholding unsure answers; the threshold is chosen on clean validation.
         distorted: Adds ``robustness``, on the clean set.
         orders: Adds ``batch_order``, on the clean set.
@@ -60,6 +63,8 @@ def evaluate(
             )
     model = open_classifier(path)
     dataset = open_faces(data, skip_corrupt=skip_corrupt)
+    if (split == "validation" or wanted is not None) and len(dataset.subset("train")):
+        dataset = hold_out(dataset)
     rows, clean = _rows(dataset, split)
     answers = predict(model, dataset, rows)
     untempered = softmax(answers.logits, axis=1)
@@ -83,6 +88,8 @@ def evaluate(
             "before_temperature": {key: before[key] for key in ("nll", "brier", "ece")},
             "risk_coverage": {"area": trade.area, "curve": trade.points()},
         }
+    strict = np.isin(rows, dataset.subset(split, strict=True))
+    report["strict"] = _strict(answers.probabilities[strict], dataset.labels[rows[strict]])
     if wanted is not None:
         report["selective"] = _selective(model, dataset, wanted, sets)
     if distorted:
@@ -106,6 +113,17 @@ def _rows(dataset: Dataset, split: str) -> tuple[NDArray[np.intp], NDArray[np.bo
             f"every {split} face of {dataset.name} also occurs in an earlier split: give data with faces of its own"
         )
     return rows, clean
+
+
+def _strict(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Accuracy with Wilson's interval; None where no face is left."""
+    images = len(labels)
+    right = int((probabilities.argmax(axis=1) == labels).sum())
+    return {
+        "images": images,
+        "accuracy": right / images if images else None,
+        "accuracy_interval": list(wilson(right, images)) if images else None,
+    }
 
 
 def _selective(

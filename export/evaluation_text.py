@@ -56,6 +56,11 @@ def _head(report: Report) -> str:
     lines.append(
         f"in brackets 95 % intervals: Wilson's of the accuracy, else {RESAMPLES:,} resamples of the images"
     )
+    strict = report["strict"]
+    lines.append(
+        f"without near duplicates of earlier images, too: {strict['images']:,} images, "
+        f"accuracy {_figure(strict, 'accuracy', True)}"
+    )
     return "\n".join(lines)
 
 

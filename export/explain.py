@@ -29,7 +29,7 @@ from convcut_trt.preprocess import resize
 from convcut_trt.progress import Progress
 from export import embedding, figures
 from export.checkpoint import make_folder
-from export.classifier import open_classifier, predict
+from export.classifier import Classifier, accelerated, classifier, predict
 from export.data import DATA_HELP, normalise, open_faces
 from export.grad_cam import grad_cam, spread
 from export.model import ConvCut
@@ -70,10 +70,10 @@ def class_distribution(dataset: Dataset) -> Explained:
     return Explained("class-distribution", "figure 1A", caption, svg, {"images": counts})
 
 
-def confusion(checkpoint: Path, dataset: Dataset, split: str) -> Explained:
+def confusion(model: Classifier, dataset: Dataset, split: str) -> Explained:
     """Figure 3: what is taken for what, on the split as it is and without images seen in training."""
     rows = dataset.subset(split)
-    answers = predict(open_classifier(checkpoint), dataset, rows).probabilities.argmax(axis=1)
+    answers = predict(model, dataset, rows).probabilities.argmax(axis=1)
     clean = np.isin(rows, dataset.subset(split, clean=True))
     sets = {}
     for name, kept in (("official", np.ones_like(clean)), ("clean", clean)):
@@ -154,11 +154,13 @@ def activations(
         InputError: No such folder, none of the model's classes in it, or faces that may not be shown.
     """
     rows, numbers = [], []
+    device = next(model.parameters()).device
     for name, asked, pixels in portraits(classes, source):
         face = _face(pixels, plan)
-        image = normalise(face, plan.input)
+        image = normalise(face.to(device), plan.input)
         label = int(model(image).argmax()) if asked is None else asked
-        maps, logits = grad_cam(model, (model.trunk, model.detail), image, label)
+        on_device, logits = grad_cam(model, (model.trunk, model.detail), image, label)
+        maps = [activation.cpu() for activation in on_device]
         if not logits.isfinite().all():
             raise InputError(
                 f"the model answers {name} with NaN or infinity: its weights are broken; train again with a lower "
@@ -229,6 +231,7 @@ def explain(
         InputError: Model, data, faces or folder cannot be used, or do not fit each other; no figure was written.
     """
     model, plan, note = trained(checkpoint)
+    accelerated(model)
     classes: tuple[str, ...] = tuple(note["classes"])
     make_folder(folder)
     dataset = None
@@ -242,7 +245,9 @@ def explain(
             )
         parts = {
             "class distribution": lambda: class_distribution(opened),
-            "confusion": lambda: confusion(checkpoint, opened, split),
+            "confusion": lambda: confusion(
+                classifier(checkpoint, model, plan, note), opened, split
+            ),
             "t-SNE": lambda: feature_planes(model, plan, opened, split),
         }
     parts["Grad-CAM"] = lambda: activations(model, plan, classes, faces)

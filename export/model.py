@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -340,9 +341,19 @@ class ConvCut(nn.Module):
         """Maps normalised faces [N, 1 or 3, S, S] to the map [N, C, P, P] in front of the tail."""
         return cast(Tensor, self.detail(self.trunk(x)))
 
+    def behind_trunk(self) -> nn.Sequential:
+        """What stands behind the trunk, from its features to logits; modules and their names are the network's."""
+        parts = ("detail", "spatial_dropout", "tail")
+        return nn.Sequential(OrderedDict((name, self.get_submodule(name)) for name in parts))
+
+    def faces_at_once(self, most: int) -> int:
+        """How many faces to ask for at once: ``most``, or 1 where attention across the batch would mix them."""
+        attention = self.tail.attention
+        return 1 if attention is not None and attention.kind == "batch" else most
+
     def from_features(self, x: Tensor) -> Tensor:
         """Maps what the trunk gives, [N, C, H, W], to logits [N, classes]."""
-        return cast(Tensor, self.tail(self.spatial_dropout(self.detail(x))))
+        return cast(Tensor, self.behind_trunk()(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps normalised faces [N, 1 or 3, S, S] to logits [N, classes]."""

@@ -16,8 +16,9 @@ from lightning.fabric import Fabric
 from convcut_trt.datasets import Dataset
 from convcut_trt.errors import InputError
 from export import checkpoint, fine_tuning, recipe
-from export.data import DATA_HELP, open_faces
-from export.trainer import NOTE, SAVE_EVERY, STATE, Trainer
+from export.data import DATA_HELP, hold_out, open_faces
+from export.run_folder import NOTE, STATE
+from export.trainer import SAVE_EVERY, Trainer
 
 
 def faces(source: str, *, skip_corrupt: bool) -> Dataset:
@@ -29,14 +30,7 @@ def faces(source: str, *, skip_corrupt: bool) -> Dataset:
     dataset = open_faces(source, skip_corrupt=skip_corrupt)
     if dataset.skipped:
         print(f"{len(dataset.skipped)} pictures cannot be read and are left out", file=sys.stderr)
-    if not len(dataset.subset("validation")):
-        dataset = dataset.with_validation()
-        count = len(dataset.subset("validation"))
-        print(
-            f"{dataset.name} has no validation split: {count} of its training pictures are held out",
-            file=sys.stderr,
-        )
-    return dataset
+    return hold_out(dataset)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,8 +21,9 @@ from export.ablation_tables import Row, Tables, markdown, over_seeds
 from export.data import Split, open_faces
 from export.features import Features
 from export.model import ConvCut
+from export.run_folder import MODEL
 from export.synthetic import CLASSES
-from export.trainer import MODEL, Trainer
+from export.trainer import Trainer
 
 DATA = "synthetic:160"
 SPATIAL = Row("spatial", ((4, 1), (2, 1)))

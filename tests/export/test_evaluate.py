@@ -82,10 +82,11 @@ def test_the_clean_set_leaves_out_what_training_has_seen(
 @pytest.mark.parametrize(
     ("split", "codes", "reason"),
     [
+        ("validation", [0, 2, 2, 0], "too few different training pictures to hold some out"),
         (
             "validation",
-            [0, 2, 2, 0],
-            r"no labelled validation faces \(train 2, validation 0, test 2\)",
+            [2, 2, 2, 2],
+            r"no labelled validation faces \(train 0, validation 0, test 4\)",
         ),
         ("test", [0, 0, 0, 2], "every test face of blank also occurs in an earlier split"),
         ("test", [0, 1, 1, 1], "no labelled test faces"),
@@ -97,6 +98,65 @@ def test_a_split_without_faces_of_its_own_is_refused(
     on(_classifier(ABC), _blank(ABC, [0, 1, 2, 2], [0, 1, 2, 2], codes))
     with pytest.raises(InputError, match=reason):
         evaluate(Path("grey"), "blank", split)
+
+
+def _first(pictures: Sequence[Picture]) -> Answers:
+    """Answers every face with the first of eight classes."""
+    logits = np.tile(np.eye(8, dtype=np.float32)[0], (len(pictures), 1))
+    return Answers(logits, softmax(logits, axis=1))
+
+
+def test_the_strict_set_leaves_out_what_is_nearly_the_same_too(
+    on: Callable[[Classifier, Dataset], None], faces: Dataset
+) -> None:
+    train, test = faces.subset("train")[:4], faces.subset("test")[:3]
+    brighter = np.clip(faces.stack(train[:1]).astype(int) + 12, 0, 255).astype(np.uint8)
+    copy, own = faces.stack(train[1:2]), faces.stack(test)
+    images = np.concatenate([faces.stack(train), brighter, copy, own])
+    labels, splits = [0, 1, 2, 3, 1, 1, 0, 0, 1], [0] * 4 + [2] * 5
+    on(
+        Classifier(Path("first"), faces.classes, 1.0, 64, _first),
+        dataset_from_arrays("near", images, labels, faces.classes, splits),
+    )
+    report = evaluate(Path("first"), "near")
+    assert [report[name]["images"] for name in ("official", "clean", "strict")] == [5, 4, 3]
+    assert report["strict"]["accuracy"] == pytest.approx(2 / 3)
+    low, high = report["strict"]["accuracy_interval"]
+    assert low < 2 / 3 < high
+
+
+def test_nothing_is_said_of_a_strict_set_without_faces(
+    on: Callable[[Classifier, Dataset], None],
+    faces: Dataset,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train = faces.stack(faces.subset("train")[:2])
+    brighter = np.clip(train.astype(int) + 12, 0, 255).astype(np.uint8)
+    data = dataset_from_arrays(
+        "near", np.concatenate([train, brighter]), [0, 1, 0, 1], faces.classes, [0, 0, 2, 2]
+    )
+    on(Classifier(Path("first"), faces.classes, 1.0, 64, _first), data)
+    assert module.main(["first", "--data", "near"]) == 0
+    assert "0 images, accuracy -\n" in capsys.readouterr().out
+
+
+def test_data_without_validation_is_measured_on_what_training_holds_out(
+    on: Callable[[Classifier, Dataset], None],
+    faces: Dataset,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = faces.subset("train")
+    rest = dataset_from_arrays(
+        "rest", faces.stack(rows), faces.labels[rows], faces.classes, np.repeat([0, 2], 80)
+    )
+    held_out = rest.with_validation()
+    on(Classifier(Path("first"), faces.classes, 1.0, 64, _first), rest)
+    report = evaluate(Path("first"), "rest", "validation")
+    counts = np.bincount(held_out.labels[held_out.subset("validation")], minlength=8)
+    assert report["official"]["class_images"] == counts.tolist()
+    assert "rest has no validation split" in capsys.readouterr().err
+    chosen = evaluate(Path("first"), "rest", wanted=0.9)["selective"]
+    assert chosen["validation_images"] == counts.sum()
 
 
 def test_a_split_of_one_class_is_measured(on: Callable[[Classifier, Dataset], None]) -> None:

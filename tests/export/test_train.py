@@ -180,7 +180,8 @@ def test_a_users_mistake_is_one_sentence(
 @pytest.mark.slow
 def test_the_synthetic_recipe_learns_what_no_linear_model_does(tmp_path: Path) -> None:
     """The other half of the claim, logistic regression below 60 %, is in test_synthetic.py."""
-    command = ["synthetic", "--data", "synthetic:4000", "-o", str(tmp_path)]
-    assert train.main(command) == 0
-    report = evaluate(tmp_path / "model.safetensors", "synthetic:4000", "test")
+    data = "synthetic:1600"
+    assert train.main(["synthetic", "--data", data, "-o", str(tmp_path)]) == 0
+    report = evaluate(tmp_path / "model.safetensors", data)
+    assert report["official"]["images"] == 200
     assert report["official"]["accuracy"] > 0.95

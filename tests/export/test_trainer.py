@@ -22,7 +22,7 @@ from convcut_trt.datasets import Dataset, dataset_from_arrays
 from convcut_trt.errors import ConvcutError, InputError
 from export import checkpoint, optimise
 from export.data import normalise, open_faces
-from export.model import create_backbone
+from export.model import ConvCut, create_backbone
 from export.recipe import Recipe
 from export.to_onnx import trained
 from export.trainer import Trainer
@@ -42,7 +42,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def predict_logits(model: torch.nn.Module, one: Trainer) -> Tensor:
-    return cast(Tensor, model(normalise(one.validation.images, one.plan.input)))
+    return cast(Tensor, model(normalise(one.material.validation.images, one.plan.input)))
 
 
 def state(folder: Path) -> dict[str, Tensor]:
@@ -116,11 +116,32 @@ def test_a_killed_run_resumes_to_the_same_weights(
     torch.testing.assert_close(ours, whole, rtol=0, atol=0)
 
 
+def test_attention_across_the_batch_is_validated_one_face_at_a_time(
+    faces: Dataset, tmp_path: Path
+) -> None:
+    still = {"network.attention": "batch", "training.learning_rate": 1e-9}
+    plan = tiny.recipe(**BRIEF | still)
+    model = tiny.network(plan)
+
+    def start(network: ConvCut, _: tuple[str, ...]) -> dict[str, Any]:
+        network.load_state_dict(model.state_dict())
+        return {}
+
+    one = trainer(plan, faces, tmp_path, start=start)
+    images = normalise(one.material.validation.images, plan.input)
+    with torch.inference_mode():
+        alone = torch.cat([model(image[None]) for image in images]).argmax(1)
+        assert (model(images).argmax(1) != alone).any()
+    one.material.validation.targets.copy_(torch.eye(8)[alone])
+    one.run()
+    assert one.progress.best_accuracy == 1.0
+
+
 def test_every_step_can_be_resumed_from(
     run: Path, faces: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = trainer(tiny.recipe(), faces, tmp_path, save_every=0.0)
-    step, left = first._step, first.train.images.shape[0] // 32 + 2
+    step, left = first._step, first.material.train.images.shape[0] // 32 + 2
 
     def interrupt(*arguments: Any) -> None:
         nonlocal left
@@ -183,12 +204,12 @@ def test_a_loss_that_is_lost_later_keeps_the_last_good_state(
     faces: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = trainer(tiny.recipe(), faces, tmp_path)
-    targets, poisoned = one.train.targets, one.train.targets.clone() * torch.nan
+    targets, poisoned = one.material.train.targets, one.material.train.targets.clone() * torch.nan
     record = one._record
 
     def poison(seconds: float) -> None:
         record(seconds)
-        one.train.targets.copy_(poisoned)
+        one.material.train.targets.copy_(poisoned)
 
     monkeypatch.setattr(one, "_record", poison)
     with pytest.raises(ConvcutError, match="epoch 1, batch 0.*keeps the last good state"):
@@ -269,7 +290,7 @@ def test_a_head_on_cached_features_learns_what_it_does_on_the_network(
     one.run()
     model, _, _ = trained(tmp_path / "run" / "model.safetensors")
     logits = predict_logits(model, one)
-    reached = float((logits.argmax(1) == one.validation.targets.argmax(1)).float().mean())
+    reached = float((logits.argmax(1) == one.material.validation.targets.argmax(1)).float().mean())
     assert reached == pytest.approx(one.progress.best_accuracy, abs=1e-6)
 
 
