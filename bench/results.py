@@ -102,7 +102,7 @@ def read_results(folder: Path) -> Results:
             results.evaluations.append(_evaluation(path.name, _checked(fields)))
         elif "summary" in fields.values:
             results.ablations.append(_ablation(path.name, _checked(fields)))
-        else:
+        elif not path.with_suffix(".md").is_file():  # else it has a page of its own
             results.others.append(path.name)
     return results
 

@@ -23,7 +23,7 @@ from calib.pick import Choice, in_evaluation, pick
 from calib.ranges import quantisable
 from calib.stability import ALLOWED, TOLERANCE, Stability, measure
 from convcut_trt import seam
-from convcut_trt.build import read_onnx
+from convcut_trt.network import read_onnx
 from convcut_trt.datasets import Dataset, open_dataset
 from convcut_trt.errors import GateFailed, InputError
 from convcut_trt.gates import Step

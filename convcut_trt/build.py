@@ -10,31 +10,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from convcut_trt import __version__, backends, devices, gates, seam
-from convcut_trt.backends.base import Backend, BuildOptions, BuiltEngine, computed_shares
+from convcut_trt import __version__, auto, backends, devices, failure, gates, judged
+from convcut_trt.backends.base import Backend, BuildOptions
 from convcut_trt.backends.optional import load
-from convcut_trt.backends.stored import in_words, stored_shares
-from convcut_trt.errors import GateFailed, InputError, SpecError
+from convcut_trt.backends.probe import gpu
+from convcut_trt.candidate import Candidate, Workshop, known_budgets, make
+from convcut_trt.errors import BuildError, ConvcutError, GateFailed, InputError
 from convcut_trt.fields import sha256
-from convcut_trt.gates import Gate, Step
-from convcut_trt.half import to_half
-from convcut_trt.home import GATE_PICTURES, Model, make_engine_folder
+from convcut_trt.gates import Step
+from convcut_trt.home import Model, make_engine_folder
+from convcut_trt.judge import Case
+from convcut_trt.judged import Judged
 from convcut_trt.manifest import STAND_IN, EngineManifest
-from convcut_trt.preprocess import resize
+from convcut_trt.network import read_model
 from convcut_trt.publish import publish
+from convcut_trt.ranges import Ranges
 from convcut_trt.spec import OUTPUTS
+from convcut_trt.typed import NO_RANGES, PRECISIONS, form_of
 
-if TYPE_CHECKING:
-    import onnx
-
-PRECISIONS = tuple(gates.BUDGETS)
+AUTO = "auto"
 DEFAULT_BATCH = (1, 4, 16)
-_CPU = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,16 @@ class Request:
     """What to build.
 
     Attributes:
-        precision: One of ``PRECISIONS``.
+        precision: One of ``typed.PRECISIONS``, or ``auto``: the fastest that passes.
+        output: Folder to publish into.
         backend: A flavour, or ``auto``: the first that can run here.
         targets: Keys of ``devices.json``; empty builds for this machine.
         batch: Smallest, usual and largest batch; three equal numbers fix it.
-        faces: Pictures for the gates, uint8 [N, H, W, 3]; None takes the bundled ones.
+        judged: Faces for the gates; None takes the bundled ones.
         budgets: Changes to the gates' budgets.
-        output: Folder to publish into.
+        placement: What INT8 quantises; None for the default.
+        mlp: ``conv`` or ``linear``; None for what the backend is best served with.
+        ranges: ``NAME.ranges.json``; None takes the one beside the model.
     """
 
     precision: str
@@ -56,8 +56,11 @@ class Request:
     backend: str = "auto"
     targets: tuple[str, ...] = ()
     batch: tuple[int, int, int] = DEFAULT_BATCH
-    faces: Sequence[NDArray[np.uint8]] | None = None
+    judged: Judged | None = None
     budgets: Mapping[str, float] = field(default_factory=dict)
+    placement: str | None = None
+    mlp: str | None = None
+    ranges: Path | None = None
 
 
 def choose_backend(name: str, targets: tuple[str, ...]) -> Backend:
@@ -65,39 +68,6 @@ def choose_backend(name: str, targets: tuple[str, ...]) -> Backend:
     if name == "auto":
         return backends.get("tensorrt-rtx") if targets else backends.for_running()
     return backends.get(name)
-
-
-def bundled_faces(size: int) -> NDArray[np.uint8]:
-    """The 256 pictures of the zoo, resized: uint8 [256, size, size, 3]."""
-    with np.load(GATE_PICTURES, allow_pickle=False) as file:
-        return np.stack([resize(picture, size) for picture in file["pictures"]])
-
-
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Reads and checks a model's ONNX file.
-
-    Raises:
-        InputError: Not ONNX, cut off, or another network.
-    """
-    load("onnx", "ort")  # names the extra where it is missing
-    import onnx
-
-    decode_error = load("google.protobuf.message", "ort").DecodeError
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except (decode_error, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it cannot be parsed"
-        raise InputError(
-            f"{path} is no ONNX file, or was cut off ({reason}): export or copy it again"
-        ) from None
-    seam.check_outline(model, str(path))
-    return model
-
-
-def typed(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
-    """The typed ONNX of a precision."""
-    return model if precision == "fp32" else to_half(model, precision)
 
 
 def build(model: Model, request: Request, step: Step) -> EngineManifest:
@@ -112,171 +82,196 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
         The manifest of the published engine.
 
     Raises:
-        GateFailed: A gate failed; nothing was published. ``log`` holds the table of gates.
+        GateFailed: A gate failed; nothing was published but a report. ``log`` holds the table of gates.
         InputError: Something asked for is not possible.
         BackendMissing: A library is not installed.
         BuildError: The builder refused or crashed; ``log`` holds what it said.
     """
-    if request.precision not in PRECISIONS:
-        raise InputError(
-            f"precision {request.precision!r} is not known: choose from {', '.join(PRECISIONS)}"
-        )
-    limits = gates.budgets(request.precision, request.budgets)
-    targets = tuple(devices.find(name) for name in request.targets)
-    backend = choose_backend(request.backend, request.targets)
-    if reason := backend.missing():
-        backend.versions()  # raises BackendMissing with the line to install
-        raise InputError(reason)
-    options = BuildOptions(batch=request.batch, targets=targets)
-    faces = _gate_faces(request, model.spec.size)
+    backend = _checked(request)
+    options = BuildOptions(
+        batch=request.batch, targets=tuple(devices.find(name) for name in request.targets)
+    )
+    ranges_path, ranges = _ranges(model, request), None
+    if ranges_path is not None:
+        ranges = Ranges.read(ranges_path)
+        ranges.check(model.spec.onnx_sha256)
+    faces = request.judged or judged.bundled(model.spec.size)
     make_engine_folder(request.output)
-    step("typed graph", 0, 1)
-    original = read_onnx(model.onnx)
-    _check_spec(model, original)
+    case = Case(model, read_model(model), faces, request.batch, step)
+    runs_here = backend.can_run() is None and not request.targets
     with tempfile.TemporaryDirectory(prefix="convcut-") as scratch:
-        typed_path = Path(scratch) / "typed.onnx"
-        content = typed(original, request.precision).SerializeToString()
-        typed_path.write_bytes(content)
-        del content
-        step("typed graph", 1, 1)
-        engine = backend.build(typed_path, options, step)
-        # The tail is FP32 in every precision, so only the trunk's weights count.
-        stored = stored_shares(typed_path, seam.TAIL_PREFIX)
-        computed = computed_shares(engine.layers)
-        on_cpu = engine.flavour == _CPU
-        results = [
-            *_judge(model, original, typed_path, faces, request, limits, step),
-            *gates.check_precision(request.precision, stored, computed, on_cpu, limits),
-        ]
-        if not on_cpu:
-            reason = "the engine itself has not run: no such device here"
-            results.append(Gate("fidelity", None, None, "not run", reason))
-        failed = [gate for gate in results if gate.verdict == "fail"]
-        if failed:
-            names = ", ".join(gate.name for gate in failed)
-            raise GateFailed(
-                f"{model.spec.name} in {request.precision} failed at {names}: nothing was published",
-                log=gates.table(results),
-                gates=results,
-            )
-        precision = {
-            "asked": request.precision,
-            "stored": stored,
-            "computed": computed,
-            "text": in_words(stored, computed),
-        }
-        manifest = _manifest(model, typed_path, engine, request, precision, limits, results)
-        publish(model, manifest, typed_path, engine.engine)
+        workshop = Workshop(
+            case, backend, options, ranges, request.budgets, runs_here, Path(scratch)
+        )
+        if request.precision == AUTO:
+            choice = auto.choose(workshop, request.mlp)
+            if choice.kept is None:
+                raise _failure(case, choice.failed, request, choice.verdicts)
+            candidate, verdicts = choice.kept, choice.verdicts
+        else:
+            form = form_of(request.precision, backend.on_cpu, request.placement, request.mlp)
+            candidate = make(workshop, form)
+            if candidate.failed:
+                raise _failure(case, (candidate,), request, ())
+            verdicts = auto.compare(workshop, candidate) if form.precision == "int8" else ()
+        used = ranges_path if candidate.form.precision == "int8" else None
+        manifest = _manifest(workshop, candidate, request, verdicts, used)
+        publish(model, manifest, candidate.typed_path, candidate.engine.engine)
+        failure.report_path(request.output, manifest.path.stem).unlink(missing_ok=True)
         return manifest
 
 
-def _gate_faces(request: Request, size: int) -> NDArray[np.uint8]:
-    if request.faces is None:
-        return bundled_faces(size)
-    if not len(request.faces):
-        raise InputError(
-            "there are no pictures to hold the engine to: give some, or leave --data out"
-        )
-    return np.stack([resize(picture, size) for picture in request.faces])
+def _checked(request: Request) -> Backend:
+    """The backend of a request that makes sense.
+
+    Raises:
+        InputError: Precision, placement, budgets or backend do not fit each other.
+        BackendMissing: It is not installed.
+    """
+    backend = choose_backend(request.backend, request.targets)
+    if request.precision == AUTO:
+        if request.placement is not None:
+            raise InputError("--precision auto tries every placement: leave --placement out")
+        known = {key for limits in gates.BUDGETS.values() for key in limits}
+        if strangers := sorted(set(request.budgets) - known):
+            raise InputError(
+                f"--budget {strangers[0]} is not known: choose from {', '.join(sorted(known))}"
+            )
+        for precision in PRECISIONS:
+            gates.budgets(precision, known_budgets(precision, request.budgets))
+    else:
+        form_of(request.precision, backend.on_cpu, request.placement, request.mlp)
+        gates.budgets(request.precision, request.budgets)
+        if reason := backend.refuses(request.precision):
+            raise InputError(reason)
+    if reason := backend.missing():
+        backend.versions()  # raises BackendMissing with the line to install
+        raise InputError(reason)
+    return backend
 
 
-def _check_spec(model: Model, original: onnx.ModelProto) -> None:
-    spec = model.spec
-    shapes = {
-        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim][1:]
-        for value in (*original.graph.input, *original.graph.output)
+def _ranges(model: Model, request: Request) -> Path | None:
+    """The file of ranges of a request: the one given, else the one beside the model."""
+    if request.precision not in ("int8", AUTO):
+        if request.ranges is not None:
+            raise InputError(f"--ranges is for int8, not for {request.precision}: leave it out")
+        return None
+    path = request.ranges or model.onnx.with_suffix(".ranges.json")
+    if request.ranges is not None or path.is_file():
+        return path
+    if request.precision == "int8":
+        raise InputError(NO_RANGES)
+    return None
+
+
+def _failure(
+    case: Case, candidates: Sequence[Candidate], request: Request, verdicts: Sequence[str]
+) -> ConvcutError:
+    """Writes the report of the first candidate, the most precise, and gives the error to raise."""
+    name = case.model.spec.name
+    if not candidates:
+        return BuildError(f"no engine of {name} could be built", log="\n".join(verdicts))
+    first = candidates[0]
+    names = ", ".join(gate.name for gate in first.failed)
+    cause = failure.likeliest_cause(case, first)
+    path = failure.report_path(request.output, _stem(case, first))
+    about = {
+        "verdicts": list(verdicts),
+        "budgets": dict(first.limits),
+        "versions": _versions(first),
+        "date": _now(),
     }
-    classes = len(spec.classes)
-    wanted = {
-        "images": [spec.size, spec.size, 3],
-        "logits": [classes],
-        "probabilities": [classes],
-        "map": list(spec.map_shape),
+    failure.write_report(path, case, str(first.form), first.gates, cause, about)
+    log = [gates.table(first.gates), f"likeliest cause: {cause}"]
+    if verdicts:
+        log.append("\n".join(verdicts))
+    return GateFailed(
+        f"{name} in {first.form} failed at {names}: nothing was published, see {path}",
+        log="\n\n".join(log),
+        gates=first.gates,
+    )
+
+
+def _stem(case: Case, candidate: Candidate) -> str:
+    engine = candidate.engine
+    sms = "".join(f".sm{major}{minor}" for major, minor in engine.compute_capabilities)
+    return f"{case.model.spec.name}.{candidate.form.precision}.{engine.flavour}{sms}"
+
+
+def _versions(candidate: Candidate) -> dict[str, str]:
+    libraries = ("onnx", "onnxruntime", "numpy")
+    return {
+        "builder": candidate.engine.version,
+        "convcut_trt": __version__,
+        "python": platform.python_version(),
+        **{name: str(load(name, "ort").__version__) for name in libraries},
     }
-    if shapes != wanted:
-        raise SpecError(
-            f"{model.onnx.name} computes {shapes}, its spec says {wanted}: export the model again"
-        )
 
 
-def _judge(
-    model: Model,
-    original: onnx.ModelProto,
-    typed_path: Path,
-    faces: NDArray[np.uint8],
-    request: Request,
-    limits: Mapping[str, float],
-    step: Step,
-) -> list[Gate]:
-    """Runs the gates on the typed ONNX: it is the engine of onnxruntime, and the stand-in of the others."""
-    wanted = gates.reference(original, faces, step)
-    with backends.get(_CPU).open(typed_path) as session:
-        values = gates.answers(
-            session, faces, request.batch, "typed graph on the gate pictures", step
-        )
-        return [
-            gates.check_witnesses(
-                session, model.spec, model.folder, request.batch, limits["witnesses"], step
-            ),
-            *gates.check_loss(values, wanted, limits),
-            gates.check_flips(values, wanted, limits["flip_margin"]),
-            gates.check_invariance(session, faces, request.batch, limits["invariance"], step),
-            *gates.check_finite(values, wanted, limits["largest_activation"]),
-        ]
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _manifest(
-    model: Model,
-    typed_path: Path,
-    engine: BuiltEngine,
+    workshop: Workshop,
+    candidate: Candidate,
     request: Request,
-    precision: Mapping[str, Any],
-    limits: Mapping[str, float],
-    results: Sequence[Gate],
+    verdicts: Sequence[str],
+    ranges: Path | None,
 ) -> EngineManifest:
-    spec = model.spec
-    on_cpu = engine.flavour == _CPU
-    capabilities = [f"{major}.{minor}" for major, minor in engine.compute_capabilities]
-    sms = "".join(f".sm{capability.replace('.', '')}" for capability in capabilities)
-    stem = f"{spec.name}.{request.precision}.{engine.flavour}{sms}"
-    libraries = ("onnx", "onnxruntime", "numpy")
+    case, engine, proof, form = workshop.case, candidate.engine, candidate.proof, candidate.form
+    spec = case.model.spec
+    on_cpu = workshop.backend.on_cpu
+    stem = _stem(case, candidate)
+    precision: dict[str, Any] = {
+        "requested": request.precision,
+        "asked": form.precision,
+        "stored": dict(proof.stored),
+        "computed": dict(proof.computed),
+        "text": proof.text,
+    }
     return EngineManifest(
         name=spec.name,
         precision=precision,
         flavour=engine.flavour,
-        versions={
-            "builder": engine.version,
-            "convcut_trt": __version__,
-            "python": platform.python_version(),
-            **{name: str(load(name, "ort").__version__) for name in libraries},
-        },
+        versions=_versions(candidate),
         target=",".join(request.targets),
-        compute_capability=",".join(capabilities),
+        compute_capability=",".join(f"{a}.{b}" for a, b in engine.compute_capabilities),
         files={
             "engine": f"{stem}.onnx" if on_cpu else f"{stem}.engine",
             "typed_onnx": f"{stem}.onnx",
         },
         sha256={
             "engine": hashlib.sha256(engine.engine).hexdigest(),
-            "typed_onnx": sha256(typed_path),
+            "typed_onnx": sha256(candidate.typed_path),
             "onnx": spec.onnx_sha256,
-            "ranges": None,
+            "ranges": None if ranges is None else sha256(ranges),
         },
         outputs=OUTPUTS,
         batch=request.batch,
-        placement="",
-        mlp="conv",
+        placement=form.placement,
+        mlp=form.mlp,
         tail="native",
         operations=engine.operations,
-        budgets=dict(limits),
-        gates=tuple(asdict(gate) for gate in results),
-        verified_on=f"onnxruntime-cpu ({platform.machine()})" if on_cpu else STAND_IN,
+        budgets=dict(candidate.limits),
+        gates=tuple(asdict(gate) for gate in candidate.gates),
+        verdicts=tuple(verdicts),
+        judged_on=case.judged.source,
+        verified_on=here(workshop.backend) if workshop.runs_here else STAND_IN,
         build={
             "seconds": round(engine.seconds, 2),
             "peak_memory": engine.peak_memory,
             "system": sys.platform,
         },
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        date=_now(),
         spec=spec,
         path=request.output / f"{stem}.json",
     )
+
+
+def here(backend: Backend) -> str:
+    """What ``verified_on`` says of gates that ran on this machine."""
+    if backend.on_cpu:
+        return f"{backend.flavour}-cpu ({platform.machine()})"
+    found = gpu()
+    return found if isinstance(found, str) else found.name

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convcut_trt import __version__, commands, lab
+from convcut_trt import __version__, arguments, commands, lab
 from convcut_trt.guard import guarded
 from convcut_trt.home import DEFAULT_MODEL
 
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     verbs = parser.add_subparsers(metavar="VERB")
     _add_build(verbs)
+    _add_verify(verbs)
     _add_predict(verbs)
     inspect = _verb(
         verbs,
@@ -96,7 +97,11 @@ def _add_build(verbs: object) -> None:
         default=DEFAULT_MODEL,
         help="a zoo name, an .onnx file, or a folder with one model (default: %(default)s)",
     )
-    parser.add_argument("--precision", default="fp16", help="fp32 or fp16 (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        default="fp16",
+        help="fp32, fp16, bf16 or int8; auto: the fastest that passes (default: %(default)s)",
+    )
     parser.add_argument(
         "--backend",
         default="auto",
@@ -111,20 +116,29 @@ def _add_build(verbs: object) -> None:
     )
     parser.add_argument(
         "--batch",
-        type=_batch,
+        type=arguments.batch,
         default="1:4:16",
         metavar="MIN:OPT:MAX",
         help="batch profile, or one number for a fixed batch (default: %(default)s)",
     )
     parser.add_argument(
-        "--data", metavar="FACES", help="faces for the gates (default: 256 bundled pictures)"
+        "--placement", help="what int8 quantises: pw, fc1, fc2 or pw+dw (default: pw)"
     )
     parser.add_argument(
-        "--gate-pictures", type=_count, metavar="N", help="use only the first N of them"
+        "--mlp",
+        help="conv or linear: the MLPs as 1x1 convolutions or as matrix products "
+        "(default: conv; linear for int8 on a CPU)",
     )
+    parser.add_argument(
+        "--ranges",
+        type=Path,
+        metavar="FILE",
+        help="for int8, from `calibrate` (default: NAME.ranges.json beside the model)",
+    )
+    _add_faces(parser)
     parser.add_argument(
         "--budget",
-        type=_budget,
+        type=arguments.budget,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -134,6 +148,37 @@ def _add_build(verbs: object) -> None:
         "-o", "--output", type=Path, metavar="DIR", help="where to publish (default: the cache)"
     )
     parser.set_defaults(run=commands.build)
+
+
+def _add_verify(verbs: object) -> None:
+    parser = _verb(
+        verbs,
+        "verify",
+        "hold an engine to its gates again, on this device",
+        "convcut-trt verify engines/conv-cut-mini.fp16.onnxruntime.json --data ferplus.npz",
+    )
+    parser.add_argument("engine", type=Path, help="a manifest, .engine or typed .onnx file")
+    parser.add_argument(
+        "--model", help="the FP32 model it was built from (default: the bundled one of its name)"
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the engine's file though it is not the published one; if it passes, the manifest takes it",
+    )
+    _add_faces(parser)
+    parser.set_defaults(run=commands.verify)
+
+
+def _add_faces(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="FACES",
+        help="labelled faces for the gates: clean test and validation, or all (default: 256 bundled pictures)",
+    )
+    parser.add_argument(
+        "--gate-pictures", type=arguments.count, metavar="N", help="use only N of the faces"
+    )
 
 
 def _add_predict(verbs: object) -> None:
@@ -149,43 +194,9 @@ def _add_predict(verbs: object) -> None:
         help="an engine, a folder of engines, or a model's name (default: the newest in the cache)",
     )
     parser.add_argument(
-        "--box", type=_box, metavar="X,Y,W,H", help="the face in the picture, in pixels"
+        "--box", type=arguments.box, metavar="X,Y,W,H", help="the face in the picture, in pixels"
     )
     parser.add_argument(
         "--draw", type=Path, metavar="OUT", help="annotated picture; a folder for several"
     )
     parser.set_defaults(run=commands.predict)
-
-
-def _batch(text: str) -> tuple[int, int, int]:
-    try:
-        sizes = [int(size) for size in text.split(":")]
-    except ValueError:
-        sizes = []
-    if len(sizes) == 1:
-        sizes *= 3
-    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX")
-    return sizes[0], sizes[1], sizes[2]
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def _budget(text: str) -> tuple[str, float]:
-    key, _, value = text.partition("=")
-    try:
-        return key, float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE with a number") from None
-
-
-def _box(text: str) -> tuple[float, float, float, float]:
-    try:
-        x, y, width, height = map(float, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H in pixels") from None
-    return x, y, width, height

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convcut_trt import gates
 from convcut_trt.errors import GateFailed, InputError
@@ -15,6 +17,10 @@ from convcut_trt.gates import Gate
 from convcut_trt.home import DEFAULT_MODEL, engine_folder, find_model
 from convcut_trt.manifest import EngineManifest
 from convcut_trt.progress import Progress
+from convcut_trt.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from convcut_trt.judged import Judged
 
 
 def build(options: Namespace) -> int:
@@ -29,29 +35,36 @@ def build(options: Namespace) -> int:
         backend=options.backend,
         targets=tuple(options.target),
         batch=options.batch,
-        faces=_gate_faces(options.data, options.gate_pictures),
+        judged=_judged(options.data, options.gate_pictures, model.spec),
         budgets=dict(options.budget),
+        placement=options.placement,
+        mlp=options.mlp,
+        ranges=options.ranges,
     )
-    try:
-        with Progress(quiet=options.json) as progress:
-            manifest = build_engine(model, request, progress)
-    except GateFailed as error:
-        if options.json:
-            report = {
-                "published": False,
-                "reason": str(error),
-                "gates": [asdict(g) for g in error.gates],
-            }
-            print(json.dumps(report))
-        else:
-            print(error.log)
-        raise
+    with _failing(as_json=options.json, published=False), Progress(quiet=options.json) as progress:
+        manifest = build_engine(model, request, progress)
     if options.json:
         print(json.dumps({"published": True, **_manifest_json(manifest)}))
         return 0
     _print_manifest(manifest)
     line = f"convcut-trt predict FILE --engine {manifest.path}"
     print(f"\nrun it with   {line}" if manifest.verified else f"\nrun it there with   {line}")
+    return 0
+
+
+def verify(options: Namespace) -> int:
+    """The verb ``verify``."""
+    from convcut_trt import verify as verifying
+
+    manifest = verifying.read(options.engine)
+    model = verifying.find_original(manifest, options.model)
+    faces = _judged(options.data, options.gate_pictures, model.spec)
+    with _failing(as_json=options.json, verified=False), Progress(quiet=options.json) as progress:
+        manifest = verifying.verify(manifest, model, faces, progress, trust=options.trust)
+    if options.json:
+        print(json.dumps({"verified": True, **_manifest_json(manifest)}))
+    else:
+        _print_manifest(manifest)
     return 0
 
 
@@ -133,23 +146,29 @@ def doctor(options: Namespace) -> int:
     return 0 if report["healthy"] else 1
 
 
-def _gate_faces(data: str | None, count: int | None) -> Any:
-    if data is None and count is None:
-        return None
+@contextmanager
+def _failing(*, as_json: bool, **outcome: bool) -> Iterator[None]:
+    """Prints the gates of a build or a check that failed, then lets the error go on."""
+    try:
+        yield
+    except GateFailed as error:
+        if as_json:
+            report = {**outcome, "reason": str(error), "gates": [asdict(g) for g in error.gates]}
+            print(json.dumps(report))
+        else:
+            print(error.log)
+        raise
+
+
+def _judged(data: str | None, count: int | None, spec: ModelSpec) -> Judged | None:
+    """The faces of ``--data`` and ``--gate-pictures``; None where neither was given."""
+    from convcut_trt import judged
+
     if data is None:
-        import numpy as np
-
-        from convcut_trt.home import GATE_PICTURES
-
-        with np.load(GATE_PICTURES, allow_pickle=False) as file:
-            return list(file["pictures"][:count])
+        return None if count is None else judged.bundled(spec.size, count)
     from convcut_trt.datasets import open_dataset
 
-    dataset = open_dataset(data)
-    positions = dataset.subset("validation")
-    if not len(positions):
-        positions = dataset.subset("train")
-    return [dataset.image(int(position)) for position in positions[: count or 256]]
+    return judged.from_dataset(open_dataset(data), spec, count)
 
 
 def _draw(target: Path, files: list[Path], pictures: Any, crops: Any, prediction: Any) -> None:
@@ -182,10 +201,12 @@ def _manifest_json(manifest: EngineManifest) -> dict[str, Any]:
 
 def _print_manifest(manifest: EngineManifest) -> None:
     print(gates.table([Gate(**gate) for gate in manifest.gates]))
+    for verdict in manifest.verdicts:
+        print(f"\n{verdict}" if verdict is manifest.verdicts[0] else verdict)
     operations = "" if manifest.operations is None else f", {manifest.operations} operations"
     size = manifest.engine.stat().st_size / 1e6
     print(f"\n{manifest.engine}  {size:.1f} MB{operations}, {manifest.precision['text']}")
-    print(f"verified on {manifest.verified_on}")
+    print(f"verified on {manifest.verified_on}, with {manifest.judged_on}")
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,7 @@ from convcut_trt import backends
 from convcut_trt.backends import probe
 from convcut_trt.errors import ConvcutError
 from convcut_trt.home import zoo_names
-from convcut_trt.manifest import EngineManifest
+from convcut_trt.manifest import EngineManifest, manifests
 
 _LIBRARIES = (
     "numpy",
@@ -39,7 +39,7 @@ def examine(engines: Path) -> dict[str, Any]:
         engine in the folder is broken or gives other answers than its witnesses.
     """
     states = {name: _backend(name) for name in backends.NAMES}
-    found = {path.name: _engine(path) for path in _manifests(engines)}
+    found = {path.name: _engine(path) for path in manifests(engines)}
     return {
         "versions": {
             "convcut-trt": convcut_trt.__version__,
@@ -54,10 +54,6 @@ def examine(engines: Path) -> dict[str, Any]:
         "next": _next(states, found),
         "healthy": not any(state.startswith("broken") for state in found.values()),
     }
-
-
-def _manifests(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.json")) if not path.name.endswith(".spec.json")]
 
 
 def _version(name: str) -> str:
@@ -96,6 +92,8 @@ def _engine(path: Path) -> str:
     try:
         manifest = EngineManifest.read(path)
         manifest.check_files()
+        if manifest.failed:
+            return f"broken: failed at {', '.join(manifest.failed)} when it was verified; build it again"
         backend = backends.get(manifest.flavour)
         if reason := backend.can_run():
             return f"sound, does not run here: {reason}"

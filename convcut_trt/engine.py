@@ -15,7 +15,7 @@ from convcut_trt import backends
 from convcut_trt.backends.base import Session
 from convcut_trt.errors import ConvcutError, EngineMismatch, InputError
 from convcut_trt.home import engine_folder
-from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.manifest import EngineManifest, find_manifest, manifests
 from convcut_trt.pictures import load_picture
 from convcut_trt.spec import ModelSpec
 
@@ -217,9 +217,7 @@ def load(
 
 def _newest(folder: Path, model: str, precision: str | None, backend: str) -> EngineManifest:
     fitting, reasons = [], []
-    for path in sorted(folder.glob(f"{model}.*.json")):
-        if path.name.endswith(".spec.json"):
-            continue
+    for path in manifests(folder, model):
         try:
             manifest = EngineManifest.read(path)
             reason = _unfit(manifest, precision, backend)
@@ -243,6 +241,10 @@ def _newest(folder: Path, model: str, precision: str | None, backend: str) -> En
 
 
 def _unfit(manifest: EngineManifest, precision: str | None, backend: str) -> str:
+    if manifest.failed:
+        return (
+            f"failed at {', '.join(manifest.failed)} when it was verified on {manifest.verified_on}"
+        )
     if precision is not None and manifest.precision["asked"] != precision:
         return f"is {manifest.precision['asked']}, {precision} was asked for"
     if backend not in ("auto", manifest.flavour):

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from convcut_trt.errors import ConvcutError, InputError
+from convcut_trt.failure import SCHEMA, SUFFIX
+from convcut_trt.fields import read_json
 from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.ranges import Ranges
 from convcut_trt.spec import ModelSpec
 
-_KNOWN = "an .onnx, .engine, manifest or spec file, or labelled faces"
+_KNOWN = "an .onnx, .engine, manifest, spec or ranges file, or labelled faces"
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -28,6 +31,11 @@ def describe(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist: give {_KNOWN}")
     if path.name.endswith(".spec.json"):
         return _spec(ModelSpec.read(path))
+    if path.name.endswith(".ranges.json"):
+        return _ranges(Ranges.read(path))
+    if path.name.endswith(SUFFIX):
+        report = read_json(path, SCHEMA, InputError, "build the engine again")
+        return {"kind": "report of a failed build", **report.values}
     if path.suffix == ".json":
         return _manifest(EngineManifest.read(path))
     if path.suffix == ".engine":
@@ -63,9 +71,23 @@ def _spec(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+def _ranges(ranges: Ranges) -> dict[str, Any]:
+    return {
+        "kind": "ranges for INT8",
+        "name": ranges.name,
+        "onnx_sha256": ranges.onnx_sha256,
+        "method": ranges.method,
+        "tensors": len(ranges.tensors),
+        "images": len(ranges.images),
+        "balance": dict(ranges.balance),
+        "stability": dict(ranges.stability),
+        "provenance": dict(ranges.provenance),
+    }
+
+
 def _model(path: Path) -> dict[str, Any]:
     from convcut_trt.backends.stored import stored_shares
-    from convcut_trt.build import read_onnx
+    from convcut_trt.network import read_onnx
 
     model = read_onnx(path)
     facts = {

@@ -12,10 +12,11 @@ from convcut_trt.errors import ManifestError
 from convcut_trt.fields import Fields, canonical, read_json, sha256, write_json
 from convcut_trt.spec import ModelSpec
 
-SCHEMA = 1
+SCHEMA = 2
 STAND_IN = "onnxruntime-cpu (stand-in)"
 _FIX = "build the engine again with `convcut-trt build`"
 _SEAL = "manifest_sha256"
+_OTHERS = (".spec.json", ".ranges.json", ".failed.json")
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class EngineManifest:
 
     Attributes:
         name: Of the model.
-        precision: ``asked`` (fp32, fp16 ...), ``stored`` and ``computed`` (share of the trunk's weight bytes and of
-            multiply-adds by type), ``text`` (the same in words).
+        precision: ``requested`` (by the user, may be ``auto``), ``asked`` (fp32, fp16 ...), ``stored`` and
+            ``computed`` (share of the trunk's weight bytes and of multiply-adds by type), ``text`` (in words).
         flavour: Backend that built it and opens it.
         versions: Of builder, Python and this package.
         target: Key in ``devices.json``, empty for this machine.
@@ -35,11 +36,13 @@ class EngineManifest:
         outputs: Of the engine, in order.
         batch: Smallest, usual and largest batch.
         placement: Of the Q/DQ pairs; empty without INT8.
-        mlp: Form of the MLPs, ``conv``.
+        mlp: Form of the MLPs, ``conv`` or ``linear``.
         tail: ``native``: inside the engine; ``kernel``: the engine ends at the map.
         operations: Device operations of the plan; null where it is not readable.
         budgets: The limits that the gates held it to.
         gates: Name, value, budget, verdict and detail of each.
+        verdicts: A line for each precision that was compared: how fast, and whether it passed.
+        judged_on: The faces of the gates.
         verified_on: Where the gates ran. ``STAND_IN`` for a device that was not there.
         build: Seconds, peak memory in bytes, and what else the builder told.
         date: UTC, ISO 8601.
@@ -62,6 +65,8 @@ class EngineManifest:
     operations: int | None
     budgets: Mapping[str, Any]
     gates: tuple[Mapping[str, Any], ...]
+    verdicts: tuple[str, ...]
+    judged_on: str
     verified_on: str
     build: Mapping[str, Any]
     date: str
@@ -72,6 +77,11 @@ class EngineManifest:
     def verified(self) -> bool:
         """Whether the gates ran on the engine itself, on a device of its kind."""
         return self.verified_on != STAND_IN
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the gates it failed at when it was verified again; a build with any is not published."""
+        return tuple(str(gate["name"]) for gate in self.gates if gate.get("verdict") == "fail")
 
     @property
     def engine(self) -> Path:
@@ -90,6 +100,8 @@ class EngineManifest:
         Raises:
             ManifestError: Missing, not of this version, or edited by hand.
         """
+        if path.name.endswith(_OTHERS):
+            raise ManifestError(f"{path} is not the manifest of an engine; {_FIX}")
         fields = read_json(path, SCHEMA, ManifestError, _FIX)
         values = dict(fields.values)
         if _SEAL not in values:
@@ -128,6 +140,8 @@ class EngineManifest:
             operations=fields.optional("operations", int),
             budgets=fields.get("budgets", dict),
             gates=fields.list_of("gates", dict),
+            verdicts=fields.list_of("verdicts", str),
+            judged_on=fields.get("judged_on", str),
             verified_on=fields.get("verified_on", str),
             build=fields.get("build", dict),
             date=fields.get("date", str),
@@ -142,8 +156,11 @@ class EngineManifest:
         values[_SEAL] = hashlib.sha256(canonical(values)).hexdigest()
         write_json(path, values)
 
-    def check_files(self) -> None:
+    def check_files(self, *, engine: bool = True) -> None:
         """Makes sure that engine and typed ONNX are the ones this manifest was written for.
+
+        Args:
+            engine: False takes the engine's file as it is.
 
         Raises:
             ManifestError: A file is missing or has another hash.
@@ -151,7 +168,8 @@ class EngineManifest:
         for kind, path in (("engine", self.engine), ("typed_onnx", self.typed_onnx)):
             if not path.is_file():
                 raise ManifestError(f"{path} is missing, {self.path.name} needs it: {_FIX}")
-            if sha256(path) != self.sha256.get(kind):
+            known = kind == "typed_onnx" or engine
+            if known and sha256(path) != self.sha256.get(kind):
                 raise ManifestError(
                     f"{path} is not the file that {self.path.name} was written for (other SHA-256): {_FIX}"
                 )
@@ -171,3 +189,9 @@ def find_manifest(path: Path) -> Path:
             f"{path} has no manifest {manifest.name} beside it, so it is no engine: {_FIX}"
         )
     return manifest
+
+
+def manifests(folder: Path, model: str = "*") -> list[Path]:
+    """The manifests in a folder, by name; other JSON files of ours are none."""
+    found = sorted(folder.glob(f"{model}.*.json"))
+    return [path for path in found if not path.name.endswith(_OTHERS)]

@@ -40,6 +40,29 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return low, high
 
 
+def calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error of the likeliest class (Guo et al. 2017, ICML; bins of equal width).
+
+    Args:
+        probabilities: [N, K], rows sum to 1.
+        labels: [N], 0 ... K - 1.
+        bins: How many.
+
+    Raises:
+        InputError: No faces, or another number of labels.
+    """
+    shares, wanted = np.asarray(probabilities, np.float64), np.asarray(labels)
+    if not len(shares) or len(shares) != len(wanted):
+        raise InputError(
+            f"a calibration error needs a label for each answer: {len(shares)} answers, {len(wanted)} labels"
+        )
+    surest = shares.max(axis=1)
+    right = shares.argmax(axis=1) == wanted
+    member = np.clip(np.ceil(surest * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(member, weights=right - surest, minlength=bins)
+    return float(np.abs(gaps).sum() / len(shares))
+
+
 @dataclass(frozen=True)
 class PairedChange:
     """What became of the accuracy when the same images were answered twice.

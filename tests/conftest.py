@@ -49,3 +49,13 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_engines(engines: Path, tmp_path: Path) -> Path:
     """A copy of the engine folder that a test may damage."""
     return Path(shutil.copytree(engines, tmp_path / "own engines"))
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that times its engines does so in a moment: how well is measured elsewhere."""
+    from convcut_trt import measure
+
+    monkeypatch.setattr(measure, "ROUNDS", 3)
+    monkeypatch.setattr(measure, "WARM_UP_S", 0.01)
+    monkeypatch.setattr(measure, "SLOT_S", 0.01)

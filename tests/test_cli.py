@@ -80,7 +80,12 @@ def test_a_failed_gate_exits_1_publishes_nothing_and_shows_the_table(
     assert "loss, median" in said.err
     assert "nothing was published" in said.err
     assert "fail" in said.out
-    assert not list(tmp_path.iterdir())
+    assert "likeliest cause: " in said.out
+    (report,) = tmp_path.iterdir()
+    assert report.name == "conv-cut-mini.fp16.onnxruntime.failed.json"
+    assert report.name in said.err
+    assert call("inspect", report) == 0
+    assert "report of a failed build" in capsys.readouterr().out
 
 
 def test_a_failed_gate_in_json_is_one_object(

@@ -48,6 +48,8 @@ def manifest(tmp_path: Path) -> EngineManifest:
         operations=49,
         budgets={"witnesses": 0.01},
         gates=({"name": "finite", "value": 0.0, "verdict": "pass"},),
+        verdicts=(),
+        judged_on="256 bundled pictures",
         verified_on=STAND_IN,
         build={"seconds": 1.5},
         date="2025-01-01T00:00:00+00:00",
@@ -126,7 +128,7 @@ def test_the_spec_is_no_manifest() -> None:
         EngineManifest.read(home.ZOO / "conv-cut-mini.spec.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"schema": 1}', b"\x00\xff", b"[1, 2]"])
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"schema": 2}', b"\x00\xff", b"[1, 2]"])
 def test_what_is_no_manifest(manifest: EngineManifest, content: bytes) -> None:
     manifest.path.write_bytes(content)
     with pytest.raises(ManifestError):

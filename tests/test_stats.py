@@ -203,3 +203,21 @@ def test_no_rows_and_groups_of_another_length_are_refused() -> None:
     for rows, groups in ((0, None), (3, [0, 1]), (2, [[0], [1]])):
         with pytest.raises(InputError, match="one group for each"):
             bootstrap(lambda weights: weights.sum(axis=1), rows, groups=groups)
+
+
+def test_the_calibration_error_is_the_gap_between_sureness_and_truth() -> None:
+    sure = np.array([[0.9, 0.1]] * 10)
+    labels = np.array([0] * 9 + [1])
+    assert stats.calibration_error(sure, labels) == pytest.approx(0, abs=1e-12)
+    assert stats.calibration_error(sure, np.zeros(10, int)) == pytest.approx(0.1)
+    assert stats.calibration_error(np.array([[1.0, 0.0]]), [1]) == 1
+    two = np.array(
+        [[0.6, 0.4]] * 2 + [[0.95, 0.05]] * 2
+    )  # in two bins, whose gaps do not cancel out
+    assert stats.calibration_error(two, [0, 0, 1, 0]) == pytest.approx((0.4 + 0.45) / 2)
+
+
+@pytest.mark.parametrize(("answers", "labels"), [(np.zeros((0, 3)), []), (np.ones((2, 2)), [0])])
+def test_a_calibration_error_needs_labels(answers: np.ndarray, labels: list[int]) -> None:
+    with pytest.raises(InputError, match="needs a label for each answer"):
+        stats.calibration_error(answers, labels)

@@ -158,6 +158,13 @@ class Backend(Protocol):
     def flavour(self) -> str:
         """What ``--backend`` takes."""
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether its engines compute on the CPU."""
+
+    def refuses(self, precision: str) -> str | None:
+        """Why it has no engines of a precision (fp32, fp16, bf16, int8); None when it has."""
+
     def missing(self) -> str | None:
         """Why it cannot be used at all, with what to install; None when it can."""
 

@@ -37,6 +37,17 @@ class OnnxRuntime:
     def __init__(self, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
         self._providers = list(providers)
 
+    @property
+    def on_cpu(self) -> bool:
+        """See Backend."""
+        return self._providers == ["CPUExecutionProvider"]
+
+    def refuses(self, precision: str) -> str | None:
+        """See Backend."""
+        if precision == "bf16" and self.on_cpu:
+            return "onnxruntime has no bf16 kernels for a CPU: choose fp16 or int8"
+        return None
+
     def missing(self) -> str | None:
         """See Backend."""
         try:
@@ -97,10 +108,12 @@ class OnnxRuntime:
         *,
         threads: int | None = None,
         failure: type[ConvcutError] = InputError,
+        optimise: bool = True,
     ) -> OnnxRuntimeSession:
         """See Backend. ``threads`` of None is one per physical core.
 
-        ``failure`` is raised where onnxruntime refuses the graph.
+        ``failure`` is raised where onnxruntime refuses the graph. Without ``optimise`` every node of the graph is
+        computed as it is written: Q/DQ are not fused into integer kernels, casts are not dropped.
         """
         onnxruntime = load("onnxruntime", _EXTRA)
         existing_file(engine)
@@ -110,6 +123,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads or 0
         options.use_deterministic_compute = True
         options.log_severity_level = 3
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         with _refusal(onnxruntime, engine, failure):
             session = onnxruntime.InferenceSession(str(engine), options, providers=self._providers)
         return OnnxRuntimeSession(session, engine)

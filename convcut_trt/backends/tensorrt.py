@@ -27,6 +27,8 @@ _NO_SESSION = "this version builds NVIDIA engines but does not run them yet"
 class TensorRT:
     """The backend of one flavour."""
 
+    on_cpu = False
+
     def __init__(self, flavour: Flavour) -> None:
         self._flavour = flavour
 
@@ -34,6 +36,10 @@ class TensorRT:
     def flavour(self) -> str:
         """See Backend."""
         return self._flavour.name
+
+    def refuses(self, precision: str) -> str | None:
+        """See Backend: every GPU of Ampere or later computes all of them."""
+        return None
 
     def missing(self) -> str | None:
         """See Backend."""
