@@ -167,7 +167,7 @@ def differences(report: Mapping[str, Any]) -> list[str]:
         "attends across the batch: that is `batch`, and the paper's figures with attention stand beside it.",
         "Tables 2 and 3 answer one face at a time, whatever the attention; over one face `batch` is the identity. "
         f"The paper's code answers batches of {BATCH} that nearly all hold one class.",
-        "The epoch is chosen on validation, which is answered 256 faces at a time in the order of the data; the "
+        "The epoch is chosen on validation, which is answered one face at a time with `batch`; the "
         "paper's code chooses it on the test set.",
         f"Clean: {data['clean']:,} test images of {data['name']}, without the {data['official'] - data['clean']:,} "
         f"of the official {data['official']:,} that also occur in training or validation.",
