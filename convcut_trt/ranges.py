@@ -55,6 +55,8 @@ class Ranges:
             InputError: No such file, another schema, or values that no calibration gives.
         """
         fields = read_json(path, SCHEMA, InputError, _FIX)
+        if "tensors" not in fields.values:
+            raise InputError(f"{path} holds no ranges: give NAME.ranges.json, or {_FIX}")
         ranges = cls(
             schema=SCHEMA,
             name=fields.get("name", str),

@@ -180,7 +180,10 @@ def test_an_engine_is_found_by_each_of_its_files(manifest: EngineManifest, suffi
 
 
 def test_a_file_without_a_manifest_is_no_engine(tmp_path: Path) -> None:
-    for name in ("a.engine", "a.onnx", "a.json"):
+    for name in ("a.engine", "a.onnx"):
+        with pytest.raises(ManifestError, match="does not exist: .* build it with"):
+            find_manifest(tmp_path / name)
+        (tmp_path / name).touch()
         with pytest.raises(ManifestError, match=r"has no manifest a\.json beside it"):
             find_manifest(tmp_path / name)
 

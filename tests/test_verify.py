@@ -115,7 +115,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told["verified"] is True
     assert told["judged_on"] == "4 bundled pictures"
     assert cli.main(["verify", str(tmp_path / "none.json"), *few]) == 2
-    assert "has no manifest" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
     strict = replace(EngineManifest.read(built.path), budgets={**built.budgets, "loss_p99": 1e-9})
     strict.write(built.path)
     assert cli.main(["verify", str(built.path), *few, "--json"]) == 1
