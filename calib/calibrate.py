@@ -23,11 +23,11 @@ from calib.pick import Choice, in_evaluation, pick
 from calib.ranges import quantisable
 from calib.stability import ALLOWED, TOLERANCE, Stability, measure
 from convcut_trt import seam
-from convcut_trt.network import read_onnx
 from convcut_trt.datasets import Dataset, open_dataset
 from convcut_trt.errors import GateFailed, InputError
 from convcut_trt.gates import Step
 from convcut_trt.home import DEFAULT_MODEL, Model, find_model
+from convcut_trt.network import read_onnx
 from convcut_trt.preprocess import resize
 from convcut_trt.progress import Progress
 from convcut_trt.ranges import METHODS, SCHEMA, Ranges

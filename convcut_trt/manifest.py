@@ -184,7 +184,9 @@ def find_manifest(path: Path) -> Path:
     if path.suffix not in (".json", ".engine", ".onnx"):
         raise ManifestError(f"{path} is no engine: give its .engine, its .onnx or its manifest")
     if not path.exists():
-        raise ManifestError(f"{path} does not exist: give an engine that is there, or build it with `convcut-trt build`")
+        raise ManifestError(
+            f"{path} does not exist: give one that does, or build it with `convcut-trt build`"
+        )
     manifest = path.with_suffix(".json")
     if not manifest.is_file():
         raise ManifestError(

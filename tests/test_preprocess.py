@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convcut_trt.errors import InputError
-from convcut_trt.preprocess import Box, crop_box, resize
+from convcut_trt.frames import rgb
+from convcut_trt.preprocess import BITS, Box, crop_box, faces, resize, weights
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (120, 160, 3), dtype=np.uint8)
@@ -124,3 +126,98 @@ def test_a_view_is_as_good_as_a_copy() -> None:
 def test_what_is_no_picture(picture: NDArray[Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         resize(picture, 48)
+
+
+def random_crops(count: int, most: int) -> Iterator[tuple[NDArray[np.uint8], Box, float, int]]:
+    """Pictures of any shape, boxes with and without fractions that may lean over an edge, margins, sizes."""
+    random = np.random.default_rng(most)
+    for _ in range(count):
+        height, width = (int(side) for side in random.integers(1, most, 2))
+        picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        if random.random() < 0.2:
+            picture = np.where(picture > 127, 255, 0).astype(np.uint8)
+        side = random.uniform(0.1, 1.3) * max(height, width)
+        x, y = random.uniform(0, 1, 2) * [width, height] - side / 3
+        if random.random() < 0.3:
+            side, x, y = math.ceil(side), math.floor(x), math.floor(y)
+        size = int(random.choice([1, 2, 7, 16, 48, 64, 112]))
+        yield picture, (float(x), float(y), float(side), float(side)), random.choice([0, 0.1]), size
+
+
+@pytest.mark.parametrize(("count", "most"), [(400, 40), (150, 500)])
+def test_faces_are_pillows(count: int, most: int) -> None:
+    for picture, box, margin, size in random_crops(count, most):
+        height, width = picture.shape[:2]
+        crop = crop_box(box, width, height, margin)
+        seen = faces(picture, [box], size, margin)[0]
+        np.testing.assert_array_equal(seen, resize(picture, size, box=crop))
+        if width >= height:  # in one call, as everybody writes it
+            image = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, crop)
+            np.testing.assert_array_equal(seen, np.asarray(image))
+
+
+@pytest.mark.parametrize("size", [1, 8, 29, 30, 31, 64])
+@pytest.mark.parametrize(("width", "height"), [(30, 31), (30, 40), (30, 100), (3, 400)])
+def test_rows_come_first_in_every_picture(width: int, height: int, size: int) -> None:
+    """Pillow 13 turns the passes around in tall pictures; one call for each pass shows the order."""
+    picture = RANDOM.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rows = Image.fromarray(picture).resize((size, height), Image.Resampling.BILINEAR)
+    both = rows.resize((size, size), Image.Resampling.BILINEAR, (0, 0, size, width))
+    box = (0.0, 0.0, float(width), float(width))
+    np.testing.assert_array_equal(resize(picture, size, box=box), np.asarray(both))
+    np.testing.assert_array_equal(faces(picture, [box], size)[0], np.asarray(both))
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.floats(0, 1), st.integers(1, 300))
+def test_weights_are_a_partition(length: int, one: float, other: float, size: int) -> None:
+    start, stop = sorted((np.float32(one * length), np.float32(other * length)))
+    found = weights(start, min(stop, np.float32(length)), length, size)
+    last = found.first + (found.taps > 0).cumsum(axis=1).max(axis=1)
+    assert (found.first >= 0).all() and (last <= length).all()
+    assert (np.diff(found.first) >= 0).all()
+    assert found.covered.start <= found.first.min() and last.max() <= found.covered.stop <= length
+    assert np.abs(found.taps.sum(axis=1) - 2**BITS).max() <= found.taps.shape[1] / 2
+
+
+def test_a_crowd_is_as_good_as_one_by_one() -> None:
+    boxes = np.array([(40, 30, 20, 20), (-5, 60.5, 30, 40), (100.25, 0, 60, 60)])
+    together = faces(COLOUR, boxes, 24, 0.1)
+    assert together.shape == (3, 24, 24, 3)
+    assert together.dtype == np.uint8
+    for box, face in zip(boxes, together, strict=True):
+        np.testing.assert_array_equal(face, faces(COLOUR, [box], 24, 0.1)[0])
+
+
+def test_faces_of_other_formats() -> None:
+    box = [(30.5, 20.25, 50.0, 50.0)]
+    expected = faces(COLOUR, box, 24)
+    np.testing.assert_array_equal(faces(COLOUR[..., ::-1], box, 24, format="bgr8"), expected)
+    alpha = np.dstack([COLOUR, GREY])
+    np.testing.assert_array_equal(faces(alpha, box, 24, format="rgba8"), expected)
+    grey = faces(GREY, box, 24, format="mono8")
+    np.testing.assert_array_equal(grey, faces(GREY[..., None].repeat(3, 2), box, 24))
+    yuv = np.vstack([GREY, GREY[:60]])
+    picture = rgb(yuv, "nv12", slice(0, 120), slice(0, 160))
+    np.testing.assert_array_equal(faces(yuv, box, 24, format="nv12"), faces(picture, box, 24))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((COLOUR, [], 24), "no face boxes"),
+        ((COLOUR, (1, 2, 3, 4), 24), r"face boxes are \[4\]: give \[N, 4\]"),
+        ((COLOUR, [(1, 2, 3)], 24), r"face boxes are \[1, 3\]"),
+        ((COLOUR, [(1, 2, 3, 4), (1, 2)], 24), "no rows of 4 numbers"),
+        ((COLOUR, [("a", 2, 3, 4)], 24), "no rows of 4 numbers"),
+        ((COLOUR, [(1, 2, 0, 3)], 24), "has no area"),
+        ((COLOUR, [(1, 2, 3, 3), (500, 2, 3, 3)], 24), "outside"),
+        ((COLOUR, [(1, 2, 3, 3)], 0), "at least 1"),
+        ((COLOUR, [(1, 2, 3, 3)], 24, math.nan), "margin"),
+        ((COLOUR, [(1, 2, 3, 3)], 24, -0.5), "margin"),
+        ((COLOUR, [(1, 2, 3, 3)], 24, 0.0, "mono8"), "name its own format"),
+        ((COLOUR, [(1, 2, 3, 3)], 24, 0.0, "yuv"), "unknown"),
+    ],
+)
+def test_faces_that_cannot_be_cut(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        faces(*arguments)
