@@ -262,10 +262,6 @@ def test_damaged_results_are_not_written_over(
         ["missing.onnx"],
         ["conv-cut-mini", "--target", "rtx9999"],
         ["conv-cut-mini", "--target", "xavier-nx"],
-        ["conv-cut-mini", "--batch", "4:1"],
-        ["conv-cut-mini", "--batch", "4:2:1"],
-        ["conv-cut-mini", "--batch", "0"],
-        ["conv-cut-mini", "--batch", "many"],
         ["conv-cut-mini", "-o", "no/such/folder"],
     ],
 )
@@ -277,6 +273,17 @@ def test_a_mistake_is_one_sentence(
     assert said.out == ""
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith("convcut-trt: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("batch", ["4:1", "4:2:1", "0", "many"])
+def test_a_batch_that_is_none_is_a_mistake(
+    batch: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("conv-cut-mini", "--batch", batch, "-o", tmp_path)
+    assert stopped.value.code == 2
+    assert "is not MIN:OPT:MAX" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
