@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convcut_trt.candidate import Candidate, Workshop, build_only, make
-from convcut_trt.errors import BuildError
+from convcut_trt.errors import BuildError, InputError
 from convcut_trt.int8 import PLACEMENTS
 from convcut_trt.measure import Timings, paired
 from convcut_trt.typed import Form, form_of
@@ -40,7 +40,10 @@ def choose(workshop: Workshop, mlp: str | None) -> Choice:
     for form in _forms(workshop, mlp, verdicts):
         try:
             candidate = make(workshop, form)
-        except BuildError as error:
+        except (BuildError, InputError) as error:
+            # A network may lack what a placement quantises; anything else is the user's to mend.
+            if isinstance(error, InputError) and not form.placement:
+                raise
             verdicts[str(form)] = f"not built: {error}"
             continue
         if candidate.failed:

@@ -11,7 +11,7 @@ import pytest
 
 from convcut_trt import auto, fields, measure
 from convcut_trt.errors import GateFailed
-from convcut_trt.int8 import PLACEMENTS
+from convcut_trt.int8 import PLACEMENTS, places
 from convcut_trt.manifest import EngineManifest
 from tests import models
 from tests.building import ZOO, check_published, contents, make
@@ -106,6 +106,18 @@ def test_auto_without_ranges_says_so(tmp_path: Path) -> None:
     assert "int8: not built: the model has no ranges, `convcut-trt calibrate` makes them" in (
         manifest.verdicts
     )
+
+
+def test_auto_goes_on_where_a_placement_is_not_possible(tmp_path: Path) -> None:
+    values = json.loads(RANGES.read_text("utf-8"))
+    pointwise = {place.source for place in places(models.network("zoo"), "pw")}
+    kept = {name: ends for name, ends in values["tensors"].items() if name in pointwise}
+    path = tmp_path / "pointwise.ranges.json"
+    path.write_text(json.dumps({**values, "tensors": kept}))
+    manifest = make(tmp_path / "out", precision="auto", ranges=path)
+    said = dict(verdict.split(": ", 1) for verdict in manifest.verdicts)
+    assert "lack the tensor" in said["int8 (pw+dw)"]
+    assert "ms" in said["int8 (pw)"]
 
 
 def test_auto_leaves_out_what_fails_its_gates(tmp_path: Path) -> None:
