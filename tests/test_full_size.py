@@ -70,7 +70,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_full_network_builds_within_its_limits(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     command = [sys.executable, "-m", "convcut_trt"]
-    options = ["--precision", "fp16", "--target", "rtx4060ti", "--gate-pictures", "32", "--json"]
+    options = ["--precision", "fp16", "--target", "rtx4060ti", "--gate-pictures", "16", "--json"]
     start = time.monotonic()
     process = subprocess.Popen(
         [*command, "build", model, *options, "-o", tmp_path], stdout=subprocess.PIPE, env=os.environ
