@@ -34,7 +34,7 @@ from convcut_trt.fields import write_file, write_json
 from convcut_trt.gates import Gate
 from convcut_trt.guard import guarded
 from convcut_trt.int8 import PLACEMENTS
-from convcut_trt.judge import Case, judge
+from convcut_trt.judge import Case, as_written, judge
 from convcut_trt.network import read_model
 from convcut_trt.proof import check_proof, check_tail, prove
 from convcut_trt.ranges import Ranges
@@ -77,17 +77,15 @@ def judge_typed(case: Case, typed: Typed, scratch: Path) -> list[Gate]:
     return [*judge(case, typed, None, limits, _REASON).gates, check_tail(typed), *stored]
 
 
-def judge_engine(case: Case, engine: Typed, sound: Mapping[str, F32], scratch: Path) -> list[Gate]:
+def judge_engine(case: Case, engine: Typed, sound: Mapping[str, F32]) -> list[Gate]:
     """Fidelity of an engine that computes another graph than the one it was built from, which answers ``sound``."""
-    given = typed_answers(case, engine, scratch)
+    given = typed_answers(case, engine)
     return parity.check_fidelity(given, sound, gates.budgets(engine.form.precision))
 
 
-def typed_answers(case: Case, typed: Typed, scratch: Path) -> dict[str, F32]:
+def typed_answers(case: Case, typed: Typed) -> dict[str, F32]:
     """What a typed ONNX answers on the faces of a case, computed by its rule."""
-    path = scratch / "by rule.onnx"
-    path.write_bytes(typed.by_rule().SerializeToString())
-    with OnnxRuntime().open(path, optimise=False) as session:
+    with as_written(typed) as session:
         return answers(session, case.judged.faces, case.batch, "typed", case.step)
 
 
@@ -151,14 +149,14 @@ def broken_graphs(case: Case, ranges: Ranges, scratch: Path) -> dict[str, dict[s
     sound: dict[str, Mapping[str, F32]] = {}
     for precision in PRECISIONS:
         form = form_of(precision, False, None, None)
-        sound[precision] = typed_answers(case, to_typed(case.original, form, ranges), scratch)
+        sound[precision] = typed_answers(case, to_typed(case.original, form, ranges))
 
     found = {}
     for name, breakage in GRAPHS.items():
 
         def results(form: Form, breakage: Breakage = breakage) -> list[Gate]:
             typed = breakage.typed(case.original, form, ranges)
-            engine = judge_engine(case, typed, sound[form.precision], scratch)
+            engine = judge_engine(case, typed, sound[form.precision])
             return [*judge_typed(case, typed, scratch), *engine]
 
         found[name] = _failed(breakage.precisions, results, case, name)

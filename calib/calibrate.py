@@ -23,10 +23,11 @@ from calib.pick import Choice, in_evaluation, pick
 from calib.ranges import quantisable
 from calib.stability import ALLOWED, TOLERANCE, Stability, measure
 from convcut_trt import seam
+from convcut_trt.arguments import add_model
 from convcut_trt.datasets import Dataset, open_dataset
 from convcut_trt.errors import GateFailed, InputError
 from convcut_trt.gates import Step
-from convcut_trt.home import DEFAULT_MODEL, Model, find_model
+from convcut_trt.home import Model, find_model
 from convcut_trt.network import read_onnx
 from convcut_trt.preprocess import resize
 from convcut_trt.progress import Progress
@@ -186,12 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Find the ranges that INT8 needs, over faces of the training split.",
         epilog="example: convcut-trt calibrate models/mine.onnx --data ferplus.npz --images 512",
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=DEFAULT_MODEL,
-        help="a zoo name, an .onnx file, or a folder with one model (default: %(default)s)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--data", metavar="FACES", help="FERPlus (npz, CSV, PNG folders), RAF-DB or class folders"
     )

@@ -1,8 +1,20 @@
-"""What the command lines take as text: batch profiles, counts, budgets, boxes; for argparse's ``type``."""
+"""What several command lines take: a model; and batch profiles, counts, budgets, boxes for argparse's ``type``."""
 
 from __future__ import annotations
 
 import argparse
+
+from convcut_trt.home import DEFAULT_MODEL
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The argument ``model``: what ``home.find_model`` finds."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        help="a zoo name, an .onnx file, or a folder with one model (default: %(default)s)",
+    )
 
 
 def batch(text: str) -> tuple[int, int, int]:

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from convcut_trt.gates import Step
 from convcut_trt.home import Model, make_engine_folder
 from convcut_trt.judge import Case
 from convcut_trt.judged import Judged
-from convcut_trt.manifest import STAND_IN, EngineManifest
+from convcut_trt.manifest import STAND_IN, EngineManifest, now
 from convcut_trt.network import read_model
 from convcut_trt.publish import publish
 from convcut_trt.ranges import Ranges
@@ -179,7 +178,7 @@ def _failure(
         "verdicts": list(verdicts),
         "budgets": dict(first.limits),
         "versions": _versions(first),
-        "date": _now(),
+        "date": now(),
     }
     failure.write_report(path, case, str(first.form), first.gates, cause, about)
     log = [gates.table(first.gates), f"likeliest cause: {cause}"]
@@ -206,10 +205,6 @@ def _versions(candidate: Candidate) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: str(load(name, "ort").__version__) for name in libraries},
     }
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _manifest(
@@ -263,7 +258,7 @@ def _manifest(
             "peak_memory": engine.peak_memory,
             "system": sys.platform,
         },
-        date=_now(),
+        date=now(),
         spec=spec,
         path=request.output / f"{stem}.json",
     )

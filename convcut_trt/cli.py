@@ -9,7 +9,6 @@ from pathlib import Path
 
 from convcut_trt import __version__, arguments, commands, lab
 from convcut_trt.guard import guarded
-from convcut_trt.home import DEFAULT_MODEL
 
 _WAY = """\
 the way:  convcut-trt doctor                                  what this machine can do
@@ -91,12 +90,7 @@ def _add_build(verbs: object) -> None:
         "build an engine, hold it to the gates, and publish it or nothing",
         "convcut-trt build conv-cut-mini --precision fp16 --backend tensorrt-rtx --target rtx4060ti -o engines",
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=DEFAULT_MODEL,
-        help="a zoo name, an .onnx file, or a folder with one model (default: %(default)s)",
-    )
+    arguments.add_model(parser)
     parser.add_argument(
         "--precision",
         default="fp16",

@@ -75,16 +75,16 @@ def judge(
         limits: Budgets.
         reason: Why there is no session.
     """
-    with _as_written(typed) as as_written:
+    with as_written(typed) as stand_in:
         by_rule = answers(
-            as_written, case.judged.faces, case.batch, "typed graph as written", case.step
+            stand_in, case.judged.faces, case.batch, "typed graph as written", case.step
         )
         fidelity = [Gate("fidelity", None, None, "not run", reason)]
         values: Mapping[str, F32] = by_rule
         if session is not None:
             values = answers(session, case.judged.faces, case.batch, "engine", case.step)
             fidelity = parity.check_fidelity(values, by_rule, limits)
-        runs = as_written if session is None else session
+        runs = stand_in if session is None else session
         wanted = case.wanted.answers
         spec = case.model.spec
         results = [
@@ -112,7 +112,8 @@ def judge(
 
 
 @contextmanager
-def _as_written(typed: Typed) -> Iterator[Session]:
+def as_written(typed: Typed) -> Iterator[Session]:
+    """Opens a typed ONNX on onnxruntime's CPU, to be computed by its rule and with no operation fused."""
     with tempfile.TemporaryDirectory(prefix="convcut-") as folder:
         path = Path(folder) / "typed.onnx"
         path.write_bytes(typed.by_rule().SerializeToString())

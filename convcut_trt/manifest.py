@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,11 @@ class EngineManifest:
                 raise ManifestError(
                     f"{path} is not the file that {self.path.name} was written for (other SHA-256): {_FIX}"
                 )
+
+
+def now() -> str:
+    """The time as manifests and reports give it: UTC, ISO 8601, whole seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def find_manifest(path: Path) -> Path:

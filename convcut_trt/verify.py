@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from convcut_trt.home import Model, find_model
 from convcut_trt.judge import Case, judge
 from convcut_trt.judged import Judged
 from convcut_trt.linear import linear
-from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.manifest import EngineManifest, find_manifest, now
 from convcut_trt.network import read_model
 from convcut_trt.proof import check_proof, check_tail, prove
 from convcut_trt.typed import Form, Typed
@@ -95,7 +94,7 @@ def verify(
         gates=tuple(asdict(gate) for gate in results),
         judged_on=case.judged.source,
         verified_on=here(backend),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        date=now(),
     )
     failed = gates.failed(results)
     # A file that was never published and failed leaves the manifest to the one that was.

@@ -93,9 +93,9 @@ class Bench:
             form = form_of(precision, False, None, None)
             if precision not in self.answers:
                 sound = to_typed(self.case.original, form, RANGES)
-                self.answers[precision] = typed_answers(self.case, sound, self.scratch)
+                self.answers[precision] = typed_answers(self.case, sound)
             typed = GRAPHS[name].typed(self.case.original, form, RANGES)
-            engine = judge_engine(self.case, typed, self.answers[precision], self.scratch)
+            engine = judge_engine(self.case, typed, self.answers[precision])
             return [*judge_typed(self.case, typed, self.scratch), *engine]
 
         return self._once(("graph", name, precision), judged)
