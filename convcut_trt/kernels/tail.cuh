@@ -23,12 +23,14 @@
 // The figures are arithmetic on data sheets, not measurements.
 #pragma once
 
-#ifdef __CUDACC__
+// TAIL_WITHOUT_HALF: kernels for FP32 maps alone need no header of the toolkit, which a robot may lack.
+#if defined(__CUDACC__) && !defined(TAIL_WITHOUT_HALF)
 #include <cuda_fp16.h>
 #endif
 
 constexpr int kTailThreads = 256;
 constexpr int kTailWarps = kTailThreads / 32;
+constexpr int kTailParts = 8;  // of the sums over channels
 constexpr float kTailLargest = 3.4e38f;
 constexpr int kTailStaged = 6144;  // floats of the map in shared memory at a time: 24 KB
 
@@ -85,7 +87,9 @@ struct TailParameters {
 };
 
 __device__ inline float to_float(float value) { return value; }
+#ifndef TAIL_WITHOUT_HALF
 __device__ inline float to_float(__half value) { return __half2float(value); }
+#endif
 
 // 2^x with a relative error below 2^-22: the GPU's own instruction, which flushes results below 2^-126 to zero.
 __device__ inline float power_of_two(float x) {
@@ -252,14 +256,23 @@ __device__ inline void attend_channels(const float* y, int width, float score, f
     warp_range(y, width, low, high);
     for (int i = int(threadIdx.x); i < width; i += kTailThreads) {
         const float t = score * y[i], largest = t < 0 ? low : high;
-        float powers = 0, sum = 0;
-#pragma unroll 8
-        for (int j = 0; j < width; ++j) {
-            const float below = y[j] - largest, power = power_of_two(t * below);
-            powers += power;
-            sum = fmaf(power, below, sum);
+        // In parts: each sum is of so few terms that its rounding stays small beside largest, which goes in last.
+        float powers[kTailParts] = {}, sums[kTailParts] = {};
+        for (int first = 0; first < width; first += kTailParts) {
+#pragma unroll
+            for (int part = 0; part < kTailParts; ++part) {
+                const int j = first + part;
+                if (j < width) {
+                    const float below = y[j] - largest, power = power_of_two(t * below);
+                    powers[part] += power;
+                    sums[part] = fmaf(power, below, sums[part]);
+                }
+            }
         }
-        out[i] = largest + sum / powers;
+        float all_powers = 0, sum = 0;
+#pragma unroll
+        for (int part = 0; part < kTailParts; ++part) all_powers += powers[part], sum += sums[part];
+        out[i] = largest + sum / all_powers;
     }
 }
 

@@ -204,6 +204,7 @@ class Tail:
             f"TAIL_ELEMENT={element}",
             f"TAIL_LAYOUT=Layout::{layout}",
             f"TAIL_ATTENTION=Attention::{self.attention}",
+            *(() if dtype == "float16" else ("TAIL_WITHOUT_HALF=1",)),
         )
         return Launch(name, defines, faces, THREADS, self._shared_bytes())
 

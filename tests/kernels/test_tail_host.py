@@ -84,6 +84,14 @@ def test_every_shape(
         check(host_tail, tail, map, layout, MEASURED)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_sums_over_the_most_channels_stay_exact(host_tail: HostTail, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    for size in (1, 2):
+        tail = random_tail(random, "channel", (512, size, size))
+        check(host_tail, tail, random_map(random, tail, 4, "float16"), "nhwc", MEASURED)
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_python_and_kernel_agree_on_shared_memory_below_48_kb(
     host_tail: HostTail, attention: Attention
