@@ -36,21 +36,37 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+def fake_nvcc(folder: Path, release: str, size: int = 0) -> Path:
+    """An nvcc that says its version, and compiles everything to this many zero bytes."""
+    nvcc = folder / "nvcc"
+    nvcc.write_text(
+        "#!/bin/sh\n"
+        f"[ $1 = --version ] && echo 'Cuda compilation tools, release {release}, V{release}.1' && exit\n"
+        "while [ $1 != -o ]; do shift; done\n"
+        f"head -c {size} /dev/zero > $2\n"
+    )
+    nvcc.chmod(0o755)
+    return nvcc
+
+
 def configure(build: Path, *options: str, source: Path = ROOT) -> str:
     """What CMake says on its first pass over the project, with no compiler to be found."""
     return run(["cmake", "-S", source, "-B", build, *options], build.parent, **NO_COMPILER)
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as a machine without compiler and nvcc builds it, offline."""
-    out = tmp_path_factory.mktemp("wheel")
+def build_wheel(out: Path, *options: str) -> Path:
+    """The wheel as a machine without a C compiler builds it, offline."""
     command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation"]
-    options = [f"build-dir={out / 'build'}", "cmake.define.CMAKE_CUDA_COMPILER="]
-    settings = [f"--config-settings={option}" for option in options]
+    settings = [f"--config-settings={o}" for o in (f"build-dir={out / 'build'}", *options)]
     run([*command, *settings, "--wheel-dir", str(out)], out, **NO_COMPILER)
     (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a machine without nvcc."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"), "cmake.define.CMAKE_CUDA_COMPILER=")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +110,22 @@ def test_wheel_holds_every_file_of_the_package(names: list[str]) -> None:
     package = ROOT / "convcut_trt"
     files = {p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     assert {p.relative_to(ROOT).as_posix() for p in files} <= set(names)
+
+
+def test_wheel_holds_what_compiles_the_kernels_elsewhere(names: list[str]) -> None:
+    """Without nvcc it is NVRTC that compiles them, and the plugin is always compiled on the robot."""
+    kernels = {
+        f"convcut_trt/kernels/{k}.{end}" for k in ("tail", "preprocess") for end in ("cu", "cuh")
+    }
+    sources = {
+        "convcut_plugin.cpp",
+        "tail_fields.cpp",
+        "tail_fields.h",
+        "tail_launch.cu",
+        "tail_launch.h",
+    }
+    assert kernels | {f"convcut_trt/plugin/{name}" for name in sources} <= set(names)
+    assert not [name for name in names if name.endswith((".fatbin", ".so"))]
 
 
 def test_wheel_fits_any_machine_and_a_slow_line(wheel: Path) -> None:
@@ -166,12 +198,39 @@ def test_cmake_configures_without_nvcc(tmp_path: Path) -> None:
 def test_cmake_takes_the_architectures_from_the_version_of_nvcc(
     tmp_path: Path, release: str, architectures: str
 ) -> None:
-    nvcc = tmp_path / "nvcc"
-    nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.1'\n")
-    nvcc.chmod(0o755)
+    nvcc = fake_nvcc(tmp_path, release)
     said = configure(tmp_path / "build", f"-DCMAKE_CUDA_COMPILER={nvcc}")
     assert f"CUDA {release} " in said
     assert f"architectures {architectures}," in said
+
+
+@pytest.mark.parametrize(
+    ("release", "compress"), [("12.6", "-compress-all"), ("13.0", "--compress-mode=size")]
+)
+def test_fatbins_are_compressed_and_run_on_gpus_to_come(
+    tmp_path: Path, release: str, compress: str
+) -> None:
+    nvcc = fake_nvcc(tmp_path, release)
+    run(["cmake", "-S", ROOT, "-B", tmp_path, f"-DCMAKE_CUDA_COMPILER={nvcc}"], tmp_path)
+    said = run(["cmake", "--build", tmp_path, "--verbose"], tmp_path)
+    for kernel in ("tail", "preprocess"):
+        (line,) = (line for line in said.splitlines() if f"-o {kernel}.fatbin" in line)
+        assert compress in line
+        assert "arch=compute_75,code=compute_75" in line
+
+
+@pytest.mark.parametrize(("size", "installed"), [(999_999, True), (1_000_000, False)])
+def test_kernels_that_are_too_large_stay_out_of_the_wheel(
+    tmp_path: Path, size: int, installed: bool
+) -> None:
+    nvcc = fake_nvcc(tmp_path, "13.0", size)
+    build, to = tmp_path / "build", tmp_path / "to"
+    run(["cmake", "-S", ROOT, "-B", build, f"-DCMAKE_CUDA_COMPILER={nvcc}"], tmp_path)
+    run(["cmake", "--build", build], tmp_path)
+    run(["cmake", "--install", build, "--prefix", to], tmp_path)
+    found = {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()}
+    both = {f"convcut_trt/kernels/{kernel}.fatbin" for kernel in ("tail", "preprocess")}
+    assert found == (both if installed else set())
 
 
 @pytest.mark.slow
@@ -189,9 +248,23 @@ def test_cmake_compiles_a_kernel_for_every_architecture(tmp_path: Path) -> None:
     built = run(["cmake", "--build", tmp_path / "build", "--verbose"], tmp_path)
     for architecture in found[1].split(";"):
         assert f"arch=compute_{architecture},code=sm_{architecture}" in built
+    assert "arch=compute_75,code=compute_75" in built
     run(["cmake", "--install", tmp_path / "build", "--prefix", tmp_path / "to"], tmp_path)
     fatbin = (tmp_path / "to" / "convcut_trt" / "kernels" / "fill.fatbin").read_bytes()
     assert fatbin[:4] == bytes.fromhex("50ed55ba")  # the magic number of a fat binary
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc here")
+def test_wheel_with_compiled_kernels(tmp_path: Path) -> None:
+    built = build_wheel(tmp_path)
+    assert built.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(built) as archive:
+        sizes = {file.filename: file.file_size for file in archive.infolist()}
+    fatbins = {name: size for name, size in sizes.items() if name.endswith(".fatbin")}
+    assert set(fatbins) == {f"convcut_trt/kernels/{k}.fatbin" for k in ("tail", "preprocess")}
+    assert sum(fatbins.values()) < 2_000_000
+    assert not [name for name in sizes if name.endswith(".so")]
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
