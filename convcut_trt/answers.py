@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from convcut_trt.backends.base import Session
+from convcut_trt.backends.base import Runnable
 from convcut_trt.gates import Step
 from convcut_trt.spec import OUTPUTS
 
@@ -94,14 +94,13 @@ def reference(model: onnx.ModelProto, faces: Faces, step: Step) -> Reference:
 
 
 def answers(
-    session: Session, faces: Faces, batch: tuple[int, int, int], phase: str, step: Step
+    session: Runnable, faces: Faces, batch: tuple[int, int, int], phase: str, step: Step
 ) -> dict[str, F32]:
-    """What an engine answers on faces uint8 [N, S, S, 3], in batches that its profile allows."""
-    low, usual, _ = batch
+    """What an engine answers on faces uint8 [N, S, S, 3], in batches of the usual size."""
     results: dict[str, list[F32]] = {name: [] for name in OUTPUTS}
-    for part in _parts(faces, usual, phase, step):
-        for name, values in session.run(_padded(part, low)).items():
-            results[name].append(values[: len(part)])
+    for part in _parts(faces, batch[1], phase, step):
+        for name, values in session.run(part).items():
+            results[name].append(values)
     return {name: np.concatenate(values) for name, values in results.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from convcut_trt.backends.optional import load
+from convcut_trt.optional import load
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt import seam
-from convcut_trt.backends.optional import load
+from convcut_trt.optional import load
 from convcut_trt.spec import INPUT, OUTPUTS
 
 if TYPE_CHECKING:

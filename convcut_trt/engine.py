@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt import backends
 from convcut_trt.backends.base import Session
-from convcut_trt.errors import ConvcutError, EngineMismatch, InputError
+from convcut_trt.errors import EngineMismatch, InputError
+from convcut_trt.fit import build_command, misfit, newest
 from convcut_trt.home import engine_folder
-from convcut_trt.manifest import EngineManifest, find_manifest, manifests
+from convcut_trt.manifest import EngineManifest, find_manifest
 from convcut_trt.pictures import load_picture
 from convcut_trt.spec import ModelSpec
 
@@ -108,49 +110,56 @@ class Engine:
         answers = self.infer(batch)
         return Prediction(self.classes, answers["logits"], answers["probabilities"])
 
+    @overload
     def infer(
         self, batch: NDArray[np.uint8], out: Mapping[str, F32] | None = None
-    ) -> dict[str, F32]:
+    ) -> dict[str, F32]: ...
+
+    @overload
+    def infer(
+        self, batch: object, out: Mapping[str, Any] | None = None, *, stream: int | None = None
+    ) -> dict[str, Any]: ...
+
+    def infer(
+        self, batch: Any, out: Mapping[str, Any] | None = None, *, stream: int | None = None
+    ) -> dict[str, Any]:
         """Answers for faces that are cropped and resized already.
 
         Args:
-            batch: uint8 RGB [N, size, size, 3], any N; more than the engine's largest batch is split.
-            out: Arrays to write into, by output name; outputs without one get a new array.
+            batch: uint8 RGB [N, size, size, 3], any N: a numpy array, or one of any library with ``__dlpack__`` or
+                ``__cuda_array_interface__``. In GPU memory it has to be contiguous; the host then does not wait.
+            out: Arrays to write into, by output name; outputs without one get a new array. For faces in GPU memory
+                all of them lie there too, or all are numpy arrays, for which the host waits.
+            stream: Handle of the CUDA stream on which arrays in GPU memory are used; None for what they say
+                themselves, else the legacy default stream.
 
         Returns:
-            ``logits`` [N, K], ``probabilities`` [N, K] and ``map`` [N, C, P, P], float32, the caller's own.
+            ``logits`` [N, K], ``probabilities`` [N, K] and ``map`` [N, C, P, P], float32, the caller's own. For
+            faces in GPU memory ``gpu.arrays.DeviceArray``: any such library takes them, ``numpy()`` copies them.
 
         Raises:
-            InputError: Wrong dtype or shape, or the engine is closed.
+            InputError: Wrong dtype or shape, faces in GPU memory for an engine on the CPU, or the engine is closed.
+            CudaError: The GPU failed. Where ``fatal``, every later call says so too.
         """
+        session = self._opened()
+        if not isinstance(batch, np.ndarray):
+            from convcut_trt.gpu.arrays import on_device
+
+            if on_device(batch):
+                return session.run_on_device(batch, out, stream)
+            if hasattr(batch, "__dlpack__"):
+                batch = np.from_dlpack(batch)
+        return session.run(batch, out)
+
+    def clone(self) -> Engine:
+        """The same engine for another thread: weights are shared, nobody waits for anybody; closed by itself."""
+        return Engine(self.manifest, self._opened().clone())
+
+    def _opened(self) -> Session:
         session = self._session
         if session is None:
             raise InputError("this engine is closed: load it again")
-        low, _, high = self.manifest.batch
-        size = self.spec.size
-        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != (size, size, 3):
-            raise InputError(
-                f"a batch is uint8 [N, {size}, {size}, 3], this is {batch.dtype} {list(batch.shape)}; "
-                "predict() crops and resizes"
-            )
-        count = len(batch)
-        if low <= count <= high:
-            return session.run(batch, out)
-        results = self._outputs(count, out)
-        for start in range(0, count, high):
-            part = batch[start : start + high]
-            padding = np.repeat(part[-1:], max(0, low - len(part)), axis=0)
-            for name, values in session.run(np.concatenate([part, padding])).items():
-                results[name][start : start + len(part)] = values[: len(part)]
-        return results
-
-    def _outputs(self, count: int, out: Mapping[str, F32] | None) -> dict[str, F32]:
-        from convcut_trt.backends.arrays import result_arrays
-
-        classes = (count, len(self.classes))
-        shapes: dict[str, tuple[int, ...]] = {"logits": classes, "probabilities": classes}
-        shapes["map"] = (count, *self.spec.map_shape)
-        return result_arrays(shapes, out)
+        return session
 
     def close(self) -> None:
         """Frees the engine. Calls in flight finish; a second close does nothing."""
@@ -198,68 +207,22 @@ def load(
     path = Path(name)
     if path.is_file() or path.suffix in (".json", ".engine", ".onnx"):
         manifest = EngineManifest.read(find_manifest(path))
-        reason = _unfit(manifest, precision, backend)
-        if reason:
+        if reason := misfit(manifest, precision, backend):
             raise EngineMismatch(
-                f"{manifest.path.name} {reason}; what would run here: {_command(manifest.name)}"
+                f"{manifest.path.name} {reason}; run: {build_command(manifest.name, manifest)}"
             )
     else:
         folder, model = (path, "*") if path.is_dir() else (engine_folder(), str(name))
-        manifest = _newest(folder, model, precision, backend)
+        manifest = newest(folder, model, precision, backend)
     if require_verified and not manifest.verified:
         raise EngineMismatch(
             f"{manifest.path.name} was checked on {manifest.verified_on} only: build it on this machine"
         )
     manifest.check_files()
-    session = backends.get(manifest.flavour).open(manifest.engine, threads=threads)
-    return Engine(manifest, session)
+    return Engine(manifest, open_session(manifest, threads=threads))
 
 
-def _newest(folder: Path, model: str, precision: str | None, backend: str) -> EngineManifest:
-    fitting, reasons = [], []
-    for path in manifests(folder, model):
-        try:
-            manifest = EngineManifest.read(path)
-            reason = _unfit(manifest, precision, backend)
-        except ConvcutError as error:
-            reasons.append(str(error))
-            continue
-        if reason:
-            reasons.append(f"{path.name} {reason}")
-        else:
-            fitting.append(manifest)
-    if fitting:
-        return max(fitting, key=lambda manifest: manifest.date)
-    shown = "conv-cut-mini" if model == "*" else model
-    text = (
-        f"no engine of {model} in {folder} fits this machine"
-        if model != "*"
-        else f"no engine in {folder} fits"
-    )
-    found = "".join(f"\n  {reason}" for reason in reasons)
-    raise EngineMismatch(f"{text}; build one: {_command(shown)}{found}")
-
-
-def _unfit(manifest: EngineManifest, precision: str | None, backend: str) -> str:
-    if manifest.failed:
-        return (
-            f"failed at {', '.join(manifest.failed)} when it was verified on {manifest.verified_on}"
-        )
-    if precision is not None and manifest.precision["asked"] != precision:
-        return f"is {manifest.precision['asked']}, {precision} was asked for"
-    if backend not in ("auto", manifest.flavour):
-        return f"is for {manifest.flavour}, {backend} was asked for"
-    reason = backends.get(manifest.flavour).can_run()
-    if reason is None:
-        return ""
-    device = manifest.target or manifest.compute_capability
-    where = (
-        f"was built for {device} (compute capability {manifest.compute_capability})"
-        if device
-        else "is sound"
-    )
-    return f"{where} and cannot run here: {reason}"
-
-
-def _command(name: str) -> str:
-    return f"convcut-trt build {name} --precision fp16 --backend onnxruntime"
+def open_session(manifest: EngineManifest, *, threads: int | None = None) -> Session:
+    """Opens the engine of a manifest whose files were checked; see ``Backend.open``."""
+    tail = manifest.typed_onnx if manifest.tail == "kernel" else None
+    return backends.get(manifest.flavour).open(manifest.engine, threads=threads, tail=tail)

@@ -43,6 +43,15 @@ class BuildError(ConvcutError):
     """The builder refused, crashed or was killed; ``log`` holds what it said."""
 
 
+class CudaError(ConvcutError):
+    """A call of the CUDA driver failed. ``name`` is the driver's; ``fatal``: the context is lost with all in it."""
+
+    def __init__(self, message: str, name: str, fatal: bool) -> None:
+        super().__init__(message)
+        self.name = name
+        self.fatal = fatal
+
+
 class GateFailed(ConvcutError):
     """A check failed: nothing was published. ``gates`` holds all results, ``log`` the same as a table."""
 

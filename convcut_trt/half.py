@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convcut_trt import seam
-from convcut_trt.backends.optional import load
 from convcut_trt.errors import InputError
+from convcut_trt.optional import load
 
 if TYPE_CHECKING:
     import onnx

@@ -16,10 +16,10 @@ import numpy as np
 
 from convcut_trt import seam
 from convcut_trt.backends.base import Layer
-from convcut_trt.backends.optional import load
 from convcut_trt.blocks import drop_unused, replace_nodes, roles
 from convcut_trt.errors import InputError
 from convcut_trt.half import TYPES, cast_trunk, check_fp32, constant
+from convcut_trt.optional import load
 from convcut_trt.ranges import Ranges, checked
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convcut_trt.backends.optional import load
 from convcut_trt.blocks import drop_unused, read_by, replace_nodes, roles
 from convcut_trt.errors import InputError
+from convcut_trt.optional import load
 
 if TYPE_CHECKING:
     import onnx

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convcut_trt.backends.base import Session
+from convcut_trt.backends.base import Runnable
 from convcut_trt.gates import Step
 from convcut_trt.stats import bootstrap
 
@@ -72,7 +72,7 @@ class Timings:
 
 
 def paired(
-    sessions: Mapping[str, Session],
+    sessions: Mapping[str, Runnable],
     faces: NDArray[np.uint8],
     step: Step,
 ) -> Timings:
@@ -95,7 +95,7 @@ def paired(
     return Timings(len(faces), {name: np.array(values) for name, values in times.items()})
 
 
-def _warm_up(session: Session, faces: NDArray[np.uint8]) -> int:
+def _warm_up(session: Runnable, faces: NDArray[np.uint8]) -> int:
     """Runs an engine until its caches and clocks have settled; how many calls fill a turn."""
     end = time.perf_counter() + WARM_UP_S
     durations: list[float] = []
@@ -104,7 +104,7 @@ def _warm_up(session: Session, faces: NDArray[np.uint8]) -> int:
     return max(1, round(SLOT_S * 1000 / float(np.median(durations))))
 
 
-def _turn(session: Session, faces: NDArray[np.uint8], calls: int) -> float:
+def _turn(session: Runnable, faces: NDArray[np.uint8], calls: int) -> float:
     """Milliseconds of a call, the median of several."""
     durations = []
     for _ in range(calls):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convcut_trt import seam
-from convcut_trt.backends.optional import load
 from convcut_trt.errors import InputError, SpecError
 from convcut_trt.home import Model
+from convcut_trt.optional import load
 
 if TYPE_CHECKING:
     import onnx

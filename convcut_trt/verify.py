@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from convcut_trt import backends, gates, int8, judged
 from convcut_trt.build import here
+from convcut_trt.engine import open_session
 from convcut_trt.errors import EngineMismatch, GateFailed, InputError
 from convcut_trt.fields import sha256
 from convcut_trt.gates import Step
@@ -76,8 +77,10 @@ def verify(
     )
     typed = _typed(manifest, case.original)
     limits = {key: float(value) for key, value in manifest.budgets.items()}
-    proof = prove(typed, manifest.typed_onnx, backend.describe(manifest.engine) or ())
-    with backend.open(manifest.engine) as session:
+    proof = prove(
+        typed, manifest.typed_onnx, backend.describe(manifest.engine, manifest.typed_onnx) or ()
+    )
+    with open_session(manifest) as session:
         results = judge(case, typed, session, limits, "").gates
     results = [*results, check_tail(typed)]
     results += check_proof(proof, backend.on_cpu, limits)

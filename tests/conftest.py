@@ -1,6 +1,7 @@
 """Settings shared by all tests."""
 
 import ctypes
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from hypothesis import settings
 # The same examples on every run, and no deadline: CI machines are shared and slow at times.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One core for each worker of pytest-xdist: libraries that start a thread a core would fight over them."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 def gpu_present() -> bool:
@@ -36,8 +45,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the zoo model's FP16 engine for onnxruntime; tests copy what they change."""
-    from convcut_trt.build import Request, build
+    from convcut_trt.build import build
     from convcut_trt.home import find_model
+    from convcut_trt.request import Request
 
     folder = tmp_path_factory.mktemp("engines")
     request = Request("fp16", folder, backend="onnxruntime")

@@ -1,30 +1,11 @@
-"""What only a machine with an NVIDIA GPU can show. `make gpu` runs these; elsewhere they are skipped."""
+"""Training on an NVIDIA GPU. `make gpu` runs this and what is in `tests/gpu`; elsewhere it is skipped."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from convcut_trt.backends import probe
-from convcut_trt.build import Request, build
-from convcut_trt.home import find_model
-from tests import models
-
 pytestmark = pytest.mark.gpu
-
-
-def test_rtx_builds_for_the_gpu_of_this_machine_and_the_engine_loads(tmp_path: Path) -> None:
-    trt = pytest.importorskip("tensorrt_rtx")
-    request = Request("fp16", tmp_path, backend="tensorrt-rtx")
-    manifest = build(find_model("conv-cut-mini"), request, models.quiet)
-    gpu = probe.gpu()
-    assert not isinstance(gpu, str)
-    assert manifest.compute_capability == ".".join(map(str, gpu.compute_capability))
-    runtime = trt.Runtime(trt.Logger())
-    engine = runtime.deserialize_cuda_engine(manifest.engine.read_bytes())
-    assert engine is not None
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    assert set(names) == {"images", "logits", "probabilities", "map"}
 
 
 def test_training_runs_on_the_gpu_and_answers_as_the_cpu_does(tmp_path: Path) -> None:

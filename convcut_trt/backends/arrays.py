@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,30 +12,38 @@ from convcut_trt.backends.base import Arrays
 from convcut_trt.errors import InputError
 
 
-def check_images(
-    images: npt.NDArray[np.uint8], picture: tuple[int, int, int], batch: tuple[int, int | None]
-) -> None:
-    """Refuses anything but uint8 [N, H, W, 3] that the engine takes.
+def check_host_images(images: npt.NDArray[np.uint8], picture: tuple[int, int, int]) -> None:
+    """Refuses anything but a numpy array uint8 [N, H, W, 3] that the engine takes.
 
     Args:
         images: The batch.
         picture: (H, W, 3) of the engine.
-        batch: Smallest and largest N; None is no limit.
 
     Raises:
         InputError: What is wrong, and what to pass instead.
     """
-    wanted = f"uint8 [N, {', '.join(map(str, picture))}]"
     if not isinstance(images, np.ndarray):
-        raise InputError(f"images must be a numpy array, {wanted}, not {type(images).__name__}")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != picture:
-        shape = list(images.shape)
-        raise InputError(f"images are {images.dtype} {shape}; this engine takes {wanted}")
-    low, high = batch
-    count = len(images)
-    if count < low or (high is not None and count > high):
-        allowed = f"{low}" if low == high else f"{low} to {high or 'any number'}"
-        raise InputError(f"a batch of {count} images; this engine takes {allowed}")
+        raise InputError(
+            f"images must be a numpy array, {_wanted(picture)}, not {type(images).__name__}"
+        )
+    check_images(images.dtype, images.shape, picture)
+
+
+def check_images(
+    dtype: np.dtype[Any], shape: tuple[int, ...], picture: tuple[int, int, int]
+) -> None:
+    """Refuses any dtype and shape of a batch but uint8 [N, H, W, 3] that the engine takes; see above."""
+    if dtype != np.uint8 or len(shape) != 4 or shape[1:] != picture:
+        raise InputError(
+            f"images are {dtype} {list(shape)}; this engine takes {_wanted(picture)}: "
+            "predict() crops and resizes"
+        )
+
+
+def parts(count: int, most: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the runs that ``count`` faces take, ``most`` at a time."""
+    for start in range(0, count, most):
+        yield start, min(start + most, count)
 
 
 def result_arrays(
@@ -54,6 +63,10 @@ def result_arrays(
         array = out.get(name)
         if array is None:
             array = np.empty(shape, np.float32)
+        elif not isinstance(array, np.ndarray):
+            raise InputError(
+                f"out[{name!r}] is a {type(array).__name__}: faces in host memory take numpy arrays"
+            )
         elif array.dtype != np.float32 or array.shape != shape:
             raise InputError(
                 f"out[{name!r}] is {array.dtype} {list(array.shape)}; "
@@ -63,3 +76,7 @@ def result_arrays(
             raise InputError(f"out[{name!r}] has to be writeable, aligned and C-contiguous")
         results[name] = array
     return results
+
+
+def _wanted(picture: tuple[int, int, int]) -> str:
+    return f"uint8 [N, {', '.join(map(str, picture))}]"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,11 @@ class BuildOptions:
         batch: Smallest, usual and largest batch. Three equal numbers make a fixed-batch engine,
             which lets more operations fuse.
         targets: Devices to build for; empty means the GPU of this machine.
-        workspace_mib: Cap on the builder's scratch memory on the GPU; None leaves its default.
+        workspace_mib: Cap on the builder's scratch memory on the GPU. None is all of the GPU's memory,
+            or ``preflight.WORKSPACE_MIB`` where it shares the machine's.
         optimization_level: The builder's 0 to 5; None leaves its default.
         timeout_s: Seconds after which the build is given up; None waits as long as it takes.
+        timing_cache: Folder that keeps the builder's timings for the next build; None keeps none.
     """
 
     batch: tuple[int, int, int] = (1, 1, 1)
@@ -42,6 +44,7 @@ class BuildOptions:
     workspace_mib: int | None = None
     optimization_level: int | None = None
     timeout_s: float | None = None
+    timing_cache: Path | None = None
 
     def __post_init__(self) -> None:
         low, usual, high = self.batch
@@ -112,20 +115,16 @@ class BuiltEngine:
         return None if self.plan is None else len(self.plan)
 
 
-class Session(Protocol):
-    """An open engine. Safe to call from several threads."""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs in the order of the graph."""
+class Runnable(Protocol):
+    """What answers faces: all that gates and timing need of a session."""
 
     def run(
         self, images: npt.NDArray[np.uint8], out: Arrays | None = None
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """Answers for a batch of faces.
+        """Answers for faces in host memory.
 
         Args:
-            images: uint8 [N, H, W, 3], RGB.
+            images: uint8 [N, H, W, 3], RGB, any N: more than the engine's largest batch are taken in parts.
             out: Arrays to write into, by output name: float32, C-contiguous, of the output's
                 shape. Outputs without one get a new array.
 
@@ -136,7 +135,40 @@ class Session(Protocol):
 
         Raises:
             InputError: Wrong dtype or shape, or the session is closed.
+            CudaError: The GPU failed. Where ``fatal``, every later call says so too.
         """
+
+
+class Session(Runnable, Protocol):
+    """An open engine. Safe to call from several threads."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs in the order of the graph."""
+
+    def run_on_device(
+        self, images: object, out: Mapping[str, Any] | None = None, stream: int | None = None
+    ) -> dict[str, Any]:
+        """Answers for faces in GPU memory. The host does not wait, unless ``out`` lies there.
+
+        Args:
+            images: uint8 [N, H, W, 3], RGB, contiguous: anything with ``__dlpack__`` or
+                ``__cuda_array_interface__``. It may be dropped or written to by later work on ``stream``.
+            out: Arrays to write into, all in GPU memory or all numpy; see ``run``.
+            stream: Handle of the CUDA stream that the caller's arrays are used on; None for what the arrays
+                themselves say, else the legacy default stream.
+
+        Returns:
+            As ``run``, but each a ``gpu.arrays.DeviceArray``, or the caller's array. Work that the caller puts on
+            ``stream`` finds them filled.
+
+        Raises:
+            InputError: Wrong dtype, shape or strides, not in the engine's GPU, or the session is closed.
+            CudaError: As ``run``.
+        """
+
+    def clone(self) -> Session:
+        """A session for another thread: it shares the engine and its weights, and is closed by itself."""
 
     def close(self) -> None:
         """Frees the engine. A second call does nothing."""
@@ -174,6 +206,13 @@ class Backend(Protocol):
     def versions(self) -> dict[str, str]:
         """Versions of the libraries behind it; raises BackendMissing without them."""
 
+    def check_build(self, typed_onnx: Path, options: BuildOptions) -> None:
+        """Refuses what ``build`` would refuse before it begins: targets, memory.
+
+        Raises:
+            InputError: The options cannot be met by this backend on this machine.
+        """
+
     def build(
         self, typed_onnx: Path, options: BuildOptions, progress: Progress = no_progress
     ) -> BuiltEngine:
@@ -185,12 +224,15 @@ class Backend(Protocol):
             BuildError: The builder refused, crashed, was killed or took too long.
         """
 
-    def open(self, engine: Path, *, threads: int | None = None) -> Session:
+    def open(
+        self, engine: Path, *, threads: int | None = None, tail: Path | None = None
+    ) -> Session:
         """Opens an engine. Engines are native code: open only what you trust.
 
         Args:
             engine: The file.
             threads: CPU threads to use, where the backend computes on the CPU.
+            tail: The typed ONNX of an engine that ends at the map: the tail kernel computes the rest of it.
 
         Raises:
             BackendMissing: Its library is not installed.
@@ -198,8 +240,13 @@ class Backend(Protocol):
             InputError: Not an engine.
         """
 
-    def describe(self, engine: Path) -> list[Layer] | None:
-        """The engine's operations and their types; None where they are not readable."""
+    def describe(self, engine: Path, typed_onnx: Path | None = None) -> list[Layer] | None:
+        """The engine's operations and their types; None where they are not readable.
+
+        Args:
+            engine: The file. On a GPU its code may be loaded: its hash has to be checked by now.
+            typed_onnx: What it was built from; without it the layers of TensorRT have no multiply-adds.
+        """
 
 
 def computed_shares(layers: Iterable[Layer]) -> dict[str, float]:

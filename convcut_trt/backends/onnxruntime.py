@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convcut_trt.backends.arrays import check_images, result_arrays
+from convcut_trt.backends.arrays import check_host_images, parts, result_arrays
 from convcut_trt.backends.base import (
     Arrays,
     BuildOptions,
@@ -22,11 +23,12 @@ from convcut_trt.backends.base import (
     existing_file,
     no_progress,
 )
-from convcut_trt.backends.optional import load
 from convcut_trt.backends.ort_profile import profiled_layers
 from convcut_trt.errors import BackendMissing, BuildError, ConvcutError, InputError
+from convcut_trt.optional import load
 
 _EXTRA = "ort"
+_MOST_FACES = 64  # at a time: memory grows with the batch, speed hardly does
 
 
 class OnnxRuntime:
@@ -64,6 +66,18 @@ class OnnxRuntime:
         """See Backend."""
         return {"onnxruntime": str(load("onnxruntime", _EXTRA).__version__)}
 
+    def check_build(self, typed_onnx: Path, options: BuildOptions) -> None:
+        """See Backend."""
+        existing_file(typed_onnx)
+        if options.targets:
+            raise InputError("onnxruntime engines run on any CPU: leave out --target")
+        for name, value in (
+            ("--workspace", options.workspace_mib),
+            ("--timing-cache", options.timing_cache),
+        ):
+            if value is not None:
+                raise InputError(f"{name} is for TensorRT, onnxruntime has none: leave it out")
+
     def build(
         self, typed_onnx: Path, options: BuildOptions, progress: Progress = no_progress
     ) -> BuiltEngine:
@@ -73,9 +87,7 @@ class OnnxRuntime:
         graph with a free batch takes any.
         """
         onnxruntime, onnx = load("onnxruntime", _EXTRA), load("onnx", _EXTRA)
-        if options.targets:
-            raise InputError("onnxruntime engines run on any CPU: leave out --target")
-        existing_file(typed_onnx)
+        self.check_build(typed_onnx, options)
         start = time.perf_counter()
         progress("checking the graph", 0, 3)
         try:
@@ -107,6 +119,7 @@ class OnnxRuntime:
         engine: Path,
         *,
         threads: int | None = None,
+        tail: Path | None = None,
         failure: type[ConvcutError] = InputError,
         optimise: bool = True,
     ) -> OnnxRuntimeSession:
@@ -117,6 +130,10 @@ class OnnxRuntime:
         """
         onnxruntime = load("onnxruntime", _EXTRA)
         existing_file(engine)
+        if tail is not None:
+            raise InputError(
+                "the tail kernel runs on a GPU: build with --tail native for onnxruntime"
+            )
         if threads is not None and threads < 1:
             raise InputError(f"{threads} threads: give 1 or more")
         options = onnxruntime.SessionOptions()
@@ -129,7 +146,7 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(str(engine), options, providers=self._providers)
         return OnnxRuntimeSession(session, engine)
 
-    def describe(self, engine: Path) -> list[Layer]:
+    def describe(self, engine: Path, typed_onnx: Path | None = None) -> list[Layer]:
         """See Backend. Runs the graph once: only a run shows which kernels are taken."""
         onnxruntime = load("onnxruntime", _EXTRA)
         existing_file(engine)
@@ -190,15 +207,43 @@ class OnnxRuntimeSession:
         session = self._session  # a close() in another thread must not take it away meanwhile
         if session is None:
             raise InputError("this session is closed: open the engine again")
-        check_images(images, self._picture, self._batch)
+        check_host_images(images, self._picture)
         results = result_arrays({n: (len(images), *s) for n, s in self._shapes.items()}, out)
+        fixed = self._batch[1]
+        for start, stop in parts(len(images), fixed or _MOST_FACES):
+            part = images[start:stop]
+            rows = {name: array[start:stop] for name, array in results.items()}
+            if fixed in (None, stop - start):
+                self._run(session, part, rows)
+                continue
+            padded = {n: np.empty((fixed, *s), np.float32) for n, s in self._shapes.items()}
+            self._run(session, np.resize(part, (fixed, *self._picture)), padded)
+            for name, row in rows.items():
+                row[:] = padded[name][: stop - start]
+        return results
+
+    def _run(self, session: Any, images: npt.NDArray[np.uint8], results: Mapping[str, Any]) -> None:
         contiguous = np.ascontiguousarray(images)  # bound by address: it has to live until the end
         binding = session.io_binding()
         binding.bind_cpu_input(self._input, contiguous)
         for name, array in results.items():
             binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         session.run_with_iobinding(binding)
-        return results
+
+    def run_on_device(
+        self, images: object, out: Mapping[str, Any] | None = None, stream: int | None = None
+    ) -> dict[str, Any]:
+        """See Session: refused, this engine computes on the CPU."""
+        raise InputError(
+            "these faces are in GPU memory and the engine computes on the CPU: pass a numpy array, or open a "
+            "TensorRT engine"
+        )
+
+    def clone(self) -> OnnxRuntimeSession:
+        """See Session: onnxruntime's own session serves any number of threads."""
+        if self._session is None:
+            raise InputError("this session is closed: open the engine again")
+        return copy.copy(self)
 
     def close(self) -> None:
         """See Session. Calls in flight finish first."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from convcut_trt.backends.base import existing_file
-from convcut_trt.backends.optional import load
 from convcut_trt.errors import InputError
+from convcut_trt.optional import load
 
 # By onnx.TensorProto.DataType, with bytes per value. Integers of 32 and 64 bits are shapes and
 # axes, not weights.

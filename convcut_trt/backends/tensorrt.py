@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convcut_trt.backends import trt_plan
+from convcut_trt.backends import preflight, trt_inspect, trt_plan
 from convcut_trt.backends.base import (
     BuildOptions,
     BuiltEngine,
@@ -16,12 +16,14 @@ from convcut_trt.backends.base import (
 )
 from convcut_trt.backends.probe import Gpu, gpu
 from convcut_trt.backends.trt_build import Request
-from convcut_trt.backends.trt_flavours import RTX, Flavour
+from convcut_trt.backends.trt_flavours import RTX, Feature, Flavour
 from convcut_trt.backends.worker import build_apart
 from convcut_trt.devices import Device, supported
 from convcut_trt.errors import BackendMissing, EngineMismatch, InputError
-
-_NO_SESSION = "this version builds NVIDIA engines but does not run them yet"
+from convcut_trt.gpu.driver import load_driver
+from convcut_trt.kernels.tail import Tail
+from convcut_trt.optional import load
+from convcut_trt.seam import split
 
 
 class TensorRT:
@@ -54,7 +56,13 @@ class TensorRT:
         if reason := self.missing():
             return reason
         found = gpu()
-        return found if isinstance(found, str) else _NO_SESSION
+        if isinstance(found, str):
+            return found
+        try:
+            load_driver()
+        except BackendMissing as error:
+            return str(error)
+        return None
 
     def versions(self) -> dict[str, str]:
         """See Backend. ``cuda`` is the newest that the driver supports, where there is one."""
@@ -62,13 +70,28 @@ class TensorRT:
         found = gpu()
         return versions if isinstance(found, str) else {**versions, "cuda": found.cuda}
 
+    def check_build(self, typed_onnx: Path, options: BuildOptions) -> None:
+        """See Backend."""
+        existing_file(typed_onnx)
+        self._capabilities(options.targets)
+        if options.timing_cache is not None and not self._flavour.has(
+            Feature.TIMING_CACHE, self._flavour.load()
+        ):
+            raise InputError(
+                f"{self._flavour.title} times nothing while it builds: leave --timing-cache out"
+            )
+        found = gpu()
+        shared = not options.targets and isinstance(found, Gpu) and found.integrated
+        preflight.workspace(typed_onnx, options.workspace_mib, shared)
+
     def build(
         self, typed_onnx: Path, options: BuildOptions, progress: Progress = no_progress
     ) -> BuiltEngine:
         """See Backend. Parses and builds in a process of its own."""
         self._flavour.load()
-        existing_file(typed_onnx)
+        self.check_build(typed_onnx, options)
         capabilities = self._capabilities(options.targets)
+        cache = options.timing_cache
         request = Request(
             flavour=self.flavour,
             onnx=str(typed_onnx.resolve()),
@@ -76,6 +99,7 @@ class TensorRT:
             capabilities=capabilities if options.targets else (),
             workspace_mib=options.workspace_mib,
             optimization_level=options.optimization_level,
+            timing_cache=None if cache is None else str(cache.resolve()),
         )
         outcome = build_apart(self._flavour.title, request.to_json(), progress, options.timeout_s)
         report = outcome.report
@@ -93,7 +117,9 @@ class TensorRT:
             peak_memory=report["peak_memory"],
         )
 
-    def open(self, engine: Path, *, threads: int | None = None) -> Session:
+    def open(
+        self, engine: Path, *, threads: int | None = None, tail: Path | None = None
+    ) -> Session:
         """See Backend. Refused where there is no GPU; ``threads`` has no meaning here."""
         self._flavour.load()
         plan = existing_file(engine).read_bytes()
@@ -105,16 +131,45 @@ class TensorRT:
                 f"{engine.name} is a TensorRT-RTX engine: open it with --backend {RTX.name}"
             )
         found = gpu()
-        raise EngineMismatch(
-            f"{engine.name}: engine for {_made_for(plan, self._flavour)}: "
-            f"{found if isinstance(found, str) else _NO_SESSION}; run it there, or here: "
-            "convcut-trt build --backend onnxruntime"
-        )
+        if isinstance(found, str):
+            raise EngineMismatch(
+                f"{engine.name}: engine for {_made_for(plan, self._flavour)}: {found}; run it there, or here: "
+                "convcut-trt build --backend onnxruntime"
+            )
+        # Imported here: they bring what only a GPU needs.
+        from convcut_trt.backends.trt_engine import LoadedEngine
+        from convcut_trt.backends.trt_session import TensorRTSession
 
-    def describe(self, engine: Path) -> list[Layer] | None:
-        """See Backend. Reads the text in RTX plans; full TensorRT needs its inspector."""
-        operations = trt_plan.operations(existing_file(engine).read_bytes())
-        return None if operations is None else trt_plan.as_layers(operations)
+        follows = None if tail is None else _tail_of(tail)
+        return TensorRTSession(LoadedEngine(self._flavour, engine.name, plan, follows))
+
+    def describe(self, engine: Path, typed_onnx: Path | None = None) -> list[Layer] | None:
+        """See Backend. Reads the text in RTX plans; full TensorRT is asked through its inspector, on the GPU."""
+        plan = existing_file(engine).read_bytes()
+        operations = trt_plan.operations(plan)
+        if operations is None and self.can_run() is None:
+            from convcut_trt.backends.trt_runtime import inspector_report
+
+            operations = trt_inspect.operations(inspector_report(self._flavour, engine.name, plan))
+        if operations is None:
+            return None
+        return trt_plan.as_layers(operations, self._network(typed_onnx) if typed_onnx else ())
+
+    def _network(self, typed_onnx: Path) -> tuple[Layer, ...]:
+        """The layers of a typed ONNX with their multiply-adds."""
+        model = load("onnx", self._flavour.extra).load(typed_onnx, load_external_data=False)
+        size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+        request = Request(
+            flavour=self.flavour,
+            onnx=str(typed_onnx.resolve()),
+            batch=(size, size, size),
+            capabilities=(),
+            workspace_mib=None,
+            optimization_level=None,
+            layers_only=True,
+        )
+        outcome = build_apart(self._flavour.title, request.to_json(), no_progress, None)
+        return tuple(Layer(**layer) for layer in outcome.report["layers"])
 
     def _capabilities(self, targets: tuple[Device, ...]) -> tuple[tuple[int, int], ...]:
         """What the engine will be for; InputError where this flavour or machine cannot do it."""
@@ -144,6 +199,11 @@ class TensorRT:
             f"{self._flavour.title} builds on the GPU it runs on, and there is {found}: build on "
             f"the device, or here with --backend {RTX.name} --target {supported(RTX.name)[0]}"
         )
+
+
+def _tail_of(typed_onnx: Path) -> Tail:
+    onnx = load("onnx", "rtx")
+    return Tail.from_onnx(split(onnx.load(typed_onnx))[1])
 
 
 def _choices(flavour: str) -> str:

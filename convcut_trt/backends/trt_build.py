@@ -16,9 +16,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from convcut_trt.backends import preflight
 from convcut_trt.backends.base import Progress
-from convcut_trt.backends.trt_flavours import FLAVOURS
+from convcut_trt.backends.probe import Gpu, gpu
+from convcut_trt.backends.trt_flavours import FLAVOURS, Feature
 from convcut_trt.backends.trt_network import network_layers
+from convcut_trt.backends.trt_timing import TimingCache
 from convcut_trt.errors import BuildError, InputError
 
 _STEPS = 1000  # progress is told in thousandths of the build
@@ -35,6 +38,8 @@ class Request:
         capabilities: (major, minor) to build for; empty for the GPU of this machine.
         workspace_mib: Or None.
         optimization_level: Or None.
+        timing_cache: Absolute path of a folder, or None.
+        layers_only: Read the network, and build nothing.
     """
 
     flavour: str
@@ -43,6 +48,8 @@ class Request:
     capabilities: tuple[tuple[int, int], ...]
     workspace_mib: int | None
     optimization_level: int | None
+    timing_cache: str | None = None
+    layers_only: bool = False
 
     def to_json(self) -> str:
         """One line."""
@@ -61,7 +68,8 @@ def build(request: Request, progress: Progress) -> tuple[dict[str, Any], memoryv
     """Builds the engine.
 
     Returns:
-        ``version``, ``seconds`` and ``layers`` (the fields of Layer) of the build, and the plan.
+        ``version``, ``seconds`` and ``layers`` (the fields of Layer) of the build, and the plan; of ``layers_only``
+        no ``seconds`` and an empty plan.
 
     Raises:
         BackendMissing, InputError, BuildError: As Backend.build.
@@ -69,6 +77,12 @@ def build(request: Request, progress: Progress) -> tuple[dict[str, Any], memoryv
     flavour = FLAVOURS[request.flavour]
     trt = flavour.load()
     start = time.perf_counter()
+    own = gpu()
+    shared = not request.capabilities and isinstance(own, Gpu) and own.integrated
+    workspace_mib = preflight.workspace(Path(request.onnx), request.workspace_mib, shared)
+    timings = None
+    if request.timing_cache is not None:
+        timings = TimingCache(flavour, trt, Path(request.timing_cache))
     progress("parsing", 0, _STEPS)
     problems: list[str] = []
     logger = _logger(trt, problems)
@@ -88,6 +102,11 @@ def build(request: Request, progress: Progress) -> tuple[dict[str, Any], memoryv
     if free:  # read the layers at one image: then every shape is known
         image.shape = (1, *picture)
     layers = network_layers(trt, network)
+    if request.layers_only:
+        return {
+            "version": trt.__version__,
+            "layers": [asdict(layer) for layer in layers],
+        }, memoryview(b"")
     config = builder.create_builder_config()
     if free and low == high:
         image.shape = (low, *picture)  # a batch known to the builder lets it fuse more
@@ -96,7 +115,9 @@ def build(request: Request, progress: Progress) -> tuple[dict[str, Any], memoryv
         profile = builder.create_optimization_profile()
         profile.set_shape(image.name, (low, *picture), (usual, *picture), (high, *picture))
         config.add_optimization_profile(profile)
-    _configure(trt, config, request)
+    _configure(trt, config, request, workspace_mib)
+    if timings is not None:
+        timings.attach(config)
     monitor = _monitor(trt, progress)  # the builder does not keep it alive
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -105,6 +126,8 @@ def build(request: Request, progress: Progress) -> tuple[dict[str, Any], memoryv
             f"{flavour.title} cannot build {Path(request.onnx).name}: "
             + ("; ".join(problems) or "it does not say why")
         )
+    if timings is not None:
+        timings.keep(config)
     progress("done", _STEPS, _STEPS)
     result = {
         "version": trt.__version__,
@@ -132,22 +155,26 @@ def _image_input(network: Any, batch: tuple[int, int, int]) -> Any:
     return inputs[0]
 
 
-def _configure(trt: ModuleType, config: Any, request: Request) -> None:
+def _configure(trt: ModuleType, config: Any, request: Request, workspace_mib: int | None) -> None:
+    flavour = FLAVOURS[request.flavour]
     # FP32 means FP32: TF32 has 10 bits of mantissa.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if request.workspace_mib is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_mib << 20)
+    if workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
     if request.optimization_level is not None:
         config.builder_optimization_level = request.optimization_level
-    if FLAVOURS[request.flavour].ahead_of_time:
+    if flavour.has(Feature.USER_ALLOCATION, trt):
+        # Without it an engine may allocate while it runs, which no CUDA graph can hold.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    if flavour.has(Feature.COMPUTE_CAPABILITY, trt):
         kinds = trt.ComputeCapability
         wanted = [f"SM{major}{minor}" for major, minor in request.capabilities] or ["CURRENT"]
         unknown = [name for name in wanted if name not in kinds.__members__]
         if unknown:
             raise InputError(
-                f"{FLAVOURS[request.flavour].title} {trt.__version__} does not build for "
-                f"{', '.join(unknown)}: it knows {', '.join(kinds.__members__)}"
+                f"{flavour.title} {trt.__version__} does not build for {', '.join(unknown)}: "
+                f"it knows {', '.join(kinds.__members__)}"
             )
         config.num_compute_capabilities = len(wanted)
         for index, name in enumerate(wanted):

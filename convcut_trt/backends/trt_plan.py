@@ -16,7 +16,8 @@ from convcut_trt.backends.base import Layer
 
 _MAGIC = b"vtrt"
 _TYPES = {"float": "fp32", "half": "fp16"}
-_MATRIX_KINDS = ("corrltn", "fully_connected", "runtime_fusion")
+# In plans corrltn, fully_connected, runtime_fusion; in reports CaskConvolution, gemm and others.
+_MATRIX_KIND = re.compile("corr|fully_connected|fusion|conv|gemm|matrix_?mul|matmul", re.IGNORECASE)
 # Works out shapes on the host.
 _NOT_ON_DEVICE = ("shape_call",)
 _DATA_TYPES = ("fp32", "fp16", "bf16", "int8", "fp8", "fp4")
@@ -83,7 +84,7 @@ def as_layers(found: Sequence[Operation], network: Sequence[Layer] = ()) -> list
             continue
         covering = [i for i, operation in enumerate(found) if layer.name in operation.covers]
         # Casts and layout changes of its input count as parts of a layer too.
-        covering = [i for i in covering if found[i].kind in _MATRIX_KINDS] or covering
+        covering = [i for i in covering if _MATRIX_KIND.search(found[i].kind)] or covering
         if covering:
             sums[covering[-1]] += layer.multiply_adds
     return [
@@ -112,7 +113,7 @@ def _computed(kind: str, rest: str, types: dict[str, str], constants: set[str]) 
 
     Weights alone in INT8 are unpacked before they are multiplied, so they do not decide.
     """
-    pattern = _INPUTS if kind in _MATRIX_KINDS else _OUTPUTS
+    pattern = _INPUTS if _MATRIX_KIND.search(kind) else _OUTPUTS
     arguments = pattern.search(rest)
     for name in _QUOTED.findall(arguments[1]) if arguments else ():
         scratch = name.startswith("__scratch_space")

@@ -76,6 +76,26 @@ def test_an_unusable_out_is_refused(session: Session, out: Any, said: str) -> No
         session.run(models.images(2), out)
 
 
+def test_any_number_of_faces_is_answered(session: Session) -> None:
+    images = models.images(70)  # more than are taken at a time
+    answers = session.run(images)
+    assert len(answers["logits"]) == 70
+    np.testing.assert_allclose(
+        answers["logits"][65:66], session.run(images[65:66])["logits"], rtol=1e-5
+    )
+    assert {
+        name: values.shape[0] for name, values in session.run(images[:0]).items()
+    } == dict.fromkeys(answers, 0)
+
+
+def test_a_clone_is_closed_by_itself(session: Session) -> None:
+    clone = session.clone()
+    clone.close()
+    with pytest.raises(InputError, match="closed"):
+        clone.run(models.images(1))
+    assert len(session.run(models.images(1))["logits"]) == 1
+
+
 @pytest.mark.parametrize(
     "images",
     [
@@ -83,7 +103,6 @@ def test_an_unusable_out_is_refused(session: Session, out: Any, said: str) -> No
         models.images(1)[0],
         models.images(1)[:, :8],
         models.images(1).transpose(0, 3, 1, 2),
-        models.images(0),
         [[1, 2]],
     ],
 )
@@ -92,10 +111,14 @@ def test_unusable_images_are_refused(session: Session, images: Any) -> None:
         session.run(images)
 
 
-def test_a_fixed_batch_is_held_to(tmp_path: Path) -> None:
+def test_a_fixed_batch_takes_any_number_and_is_held_to_in_a_build(tmp_path: Path) -> None:
     path = models.write(tmp_path / "two.onnx", batch=2)
-    with ORT.open(path) as session, pytest.raises(InputError, match="takes 2"):
-        session.run(models.images(1))
+    pictures = models.images(5)
+    with ORT.open(path) as session, ORT.open(models.write(tmp_path / "any.onnx")) as free:
+        for count in (1, 2, 5):
+            given, expected = session.run(pictures[:count]), free.run(pictures[:count])
+            for name, values in expected.items():
+                np.testing.assert_allclose(given[name], values, rtol=1e-5, atol=1e-6)
     with pytest.raises(InputError, match="--batch 2:2:2"):
         ORT.build(path, BuildOptions())
     built = ORT.build(path, BuildOptions(batch=(2, 2, 2)))

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from convcut_trt import backends
-from convcut_trt.backends import optional, tensorrt
+from convcut_trt import backends, optional
+from convcut_trt.backends import tensorrt
 from convcut_trt.backends.base import BuildOptions, Layer, computed_shares
 from convcut_trt.devices import find, known, supported
 from convcut_trt.errors import BackendMissing, InputError

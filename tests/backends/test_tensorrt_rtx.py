@@ -1,7 +1,5 @@
 """Real builds with TensorRT-RTX, which needs no GPU for them."""
 
-import inspect
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,9 @@ pytest.importorskip("onnx")
 pytest.importorskip("tensorrt_rtx")
 
 from convcut_trt import backends
-from convcut_trt.backends import tensorrt, trt_build, trt_network, trt_plan
-from convcut_trt.backends.base import BuildOptions, BuiltEngine, computed_shares
+from convcut_trt.backends import tensorrt, trt_build, trt_plan
+from convcut_trt.backends.base import BuildOptions, BuiltEngine, computed_shares, no_progress
+from convcut_trt.backends.trt_flavours import Feature
 from convcut_trt.devices import find
 from convcut_trt.errors import BackendMissing, BuildError, EngineMismatch, InputError
 from tests.backends import models
@@ -156,7 +155,7 @@ def test_a_capability_the_builder_does_not_know(tmp_path: Path) -> None:
     path = models.write(tmp_path / "small.onnx")
     request = trt_build.Request("tensorrt-rtx", str(path), (1, 1, 1), ((9, 9),), None, None)
     with pytest.raises(InputError, match="does not build for SM99: it knows .*SM89"):
-        trt_build.build(request, lambda phase, done, total: None)
+        trt_build.build(request, no_progress)
 
 
 def test_full_tensorrt_refuses_targets_and_needs_its_gpu(
@@ -203,9 +202,24 @@ def test_a_plan_without_its_markers_is_not_guessed_at(tmp_path: Path) -> None:
     assert trt_plan.accelerators(b"") == ()
 
 
-def test_every_name_used_of_the_module_exists() -> None:
-    for module in (trt_build, trt_network):
-        for name in set(re.findall(r"\btrt\.((?:[A-Z]\w*\.?)+)", inspect.getsource(module))):
-            found = trt
-            for part in name.split("."):
-                found = getattr(found, part)
+@KNOWN_PLAN
+def test_an_engine_allocates_nothing_while_it_runs_and_loses_nothing_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models.write(tmp_path / "small.onnx")
+    asked = build(path, batch=(1, 2, 4)).engine
+    monkeypatch.setattr(Feature.USER_ALLOCATION, "first", {"tensorrt-rtx": None})
+    request = trt_build.Request("tensorrt-rtx", str(path), (1, 2, 4), ((8, 9),), None, None)
+    unasked = bytes(trt_build.build(request, no_progress)[1])
+    # It drops one region of memory, that of the shapes, from the text of the plan, and no operation.
+    assert 0 < len(unasked) - len(asked) < 1024
+    assert len(trt_plan.operations(asked) or ()) == len(trt_plan.operations(unasked) or ()) == 7
+
+
+def test_rtx_keeps_no_timings(tmp_path: Path) -> None:
+    path = models.write(tmp_path / "small.onnx")
+    request = trt_build.Request(
+        "tensorrt-rtx", str(path), (1, 1, 1), ((8, 9),), None, None, str(tmp_path / "timings")
+    )
+    with pytest.raises(InputError, match="leave --timing-cache out"):
+        trt_build.build(request, no_progress)

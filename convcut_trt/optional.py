@@ -18,7 +18,7 @@ def load(name: str, extra: str) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise BackendMissing(f"{name} is not installed: {how_to_install(extra)}") from error
     except (ImportError, OSError) as error:
