@@ -26,7 +26,6 @@ import pydantic
 import convcut_trt
 from convcut_trt import arguments, backends, devices
 from convcut_trt.backends.base import Backend, BuildOptions
-from convcut_trt.build import DEFAULT_BATCH
 from convcut_trt.devices import Device
 from convcut_trt.errors import BuildError, InputError
 from convcut_trt.fields import read_json, write_file, write_json
@@ -37,6 +36,7 @@ from convcut_trt.network import read_model
 from convcut_trt.progress import Progress
 from convcut_trt.proof import prove
 from convcut_trt.ranges import Ranges
+from convcut_trt.request import DEFAULT_BATCH
 from convcut_trt.typed import Form, Typed, form_of, to_typed
 
 SCHEMA = 1

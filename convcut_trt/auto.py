@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
-from convcut_trt.candidate import Candidate, Workshop, build_only, make
+from convcut_trt.backends.base import Backend
+from convcut_trt.candidate import Built, Candidate, Workshop, build_only, make
 from convcut_trt.errors import BuildError, InputError
 from convcut_trt.int8 import PLACEMENTS
 from convcut_trt.measure import Timings, paired
@@ -34,10 +34,11 @@ def choose(workshop: Workshop, mlp: str | None) -> Choice:
 
     Where the engines cannot run nothing is timed, and the most precise of them is kept: fp16.
     """
-    verdicts: dict[str, str] = {}
+    tried, left_out = forms(workshop.backend, mlp, has_ranges=workshop.ranges is not None)
+    verdicts = {name: f"not built: {why}" for name, why in left_out.items()}
     passed: dict[str, Candidate] = {}
     failed: list[Candidate] = []
-    for form in _forms(workshop, mlp, verdicts):
+    for form in tried:
         try:
             candidate = make(workshop, form)
         except (BuildError, InputError) as error:
@@ -57,7 +58,7 @@ def choose(workshop: Workshop, mlp: str | None) -> Choice:
     if not workshop.runs_here:
         verdicts.update(dict.fromkeys(passed, "within budget, not measured: no such device"))
     else:
-        timings = _time(workshop, {name: c.engine_path for name, c in passed.items()})
+        timings = time_engines(workshop, passed)
         kept = fastest(timings, passed)
         baselines = _baselines(workshop, passed)
         for name in passed:
@@ -71,43 +72,45 @@ def compare(workshop: Workshop, candidate: Candidate) -> tuple[str, ...]:
     name = str(candidate.form)
     if not workshop.runs_here:
         return (f"{name}: not measured: no such device",)
-    engines = {name: candidate.engine_path}
-    for precision in _plain(workshop):
+    engines: dict[str, Built] = {name: candidate}
+    for precision in _plain(workshop.backend):
         form = form_of(precision, workshop.backend.on_cpu, None, None)
         engines[precision] = build_only(workshop, form)
-    timings = _time(workshop, engines)
-    return (f"{name}: {verdict(name, timings, _plain(workshop))}",)
+    timings = time_engines(workshop, engines)
+    return (f"{name}: {verdict(name, timings, _plain(workshop.backend))}",)
 
 
-def _plain(workshop: Workshop) -> tuple[str, ...]:
+def _plain(backend: Backend) -> tuple[str, ...]:
     """What INT8 has to beat: on a CPU fp16 is stored and fp32 computed, so the casts count against fp16."""
-    return ("fp16", "fp32") if workshop.backend.on_cpu else ("fp16",)
+    return ("fp16", "fp32") if backend.on_cpu else ("fp16",)
 
 
-def _forms(workshop: Workshop, mlp: str | None, verdicts: dict[str, str]) -> list[Form]:
-    """The candidates, the most precise first; why others are none goes into ``verdicts``."""
-    on_cpu = workshop.backend.on_cpu
-    forms = [form_of(precision, on_cpu, None, mlp) for precision in _plain(workshop)]
-    if reason := workshop.backend.refuses("bf16"):
-        verdicts["bf16"] = f"not built: {reason}"
+def forms(
+    backend: Backend, mlp: str | None, *, has_ranges: bool
+) -> tuple[list[Form], dict[str, str]]:
+    """What ``auto`` tries, the most precise first, and why it leaves others out."""
+    tried = [form_of(precision, backend.on_cpu, None, mlp) for precision in _plain(backend)]
+    left_out = {}
+    if reason := backend.refuses("bf16"):
+        left_out["bf16"] = reason
     else:
-        forms.append(form_of("bf16", on_cpu, None, mlp))
-    if workshop.ranges is None:
-        verdicts["int8"] = "not built: the model has no ranges, `convcut-trt calibrate` makes them"
+        tried.append(form_of("bf16", backend.on_cpu, None, mlp))
+    if has_ranges:
+        tried += [form_of("int8", backend.on_cpu, placement, mlp) for placement in PLACEMENTS]
     else:
-        forms += [form_of("int8", on_cpu, placement, mlp) for placement in PLACEMENTS]
-    return forms
+        left_out["int8"] = "the model has no ranges, `convcut-trt calibrate` makes them"
+    return tried, left_out
 
 
-def _time(workshop: Workshop, engines: Mapping[str, Path]) -> list[Timings]:
+def time_engines(workshop: Workshop, engines: Mapping[str, Built]) -> list[Timings]:
     """Times engines in turns, at the usual batch, then at the smallest."""
     case = workshop.case
     low, usual, _ = case.batch
     timings = []
     with ExitStack() as opened:
         sessions = {
-            name: opened.enter_context(workshop.backend.open(path))
-            for name, path in engines.items()
+            name: opened.enter_context(built.open(workshop.backend))
+            for name, built in engines.items()
         }
         for batch in dict.fromkeys((usual, low)):
             faces = case.judged.faces[[row % len(case.judged.faces) for row in range(batch)]]
@@ -125,7 +128,7 @@ def fastest(timings: Sequence[Timings], names: Iterable[str]) -> str:
 
 
 def _baselines(workshop: Workshop, passed: Mapping[str, Candidate]) -> tuple[str, ...]:
-    return tuple(name for name in _plain(workshop) if name in passed)
+    return tuple(name for name in _plain(workshop.backend) if name in passed)
 
 
 def verdict(name: str, timings: Sequence[Timings], baselines: Sequence[str]) -> str:

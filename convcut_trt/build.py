@@ -6,67 +6,27 @@ import hashlib
 import platform
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from convcut_trt import __version__, auto, backends, devices, failure, gates, judged
-from convcut_trt.backends.base import Backend, BuildOptions
-from convcut_trt.backends.optional import load
+from convcut_trt import __version__, auto, failure, gates, judged, tails
+from convcut_trt.backends.base import Backend
 from convcut_trt.backends.probe import gpu
-from convcut_trt.candidate import Candidate, Workshop, known_budgets, make
-from convcut_trt.errors import BuildError, ConvcutError, GateFailed, InputError
+from convcut_trt.candidate import Candidate, Workshop, make
+from convcut_trt.errors import BuildError, ConvcutError, GateFailed
 from convcut_trt.fields import sha256
 from convcut_trt.gates import Step
 from convcut_trt.home import Model, make_engine_folder
 from convcut_trt.judge import Case
-from convcut_trt.judged import Judged
 from convcut_trt.manifest import STAND_IN, EngineManifest, now
 from convcut_trt.network import read_model
+from convcut_trt.optional import load
 from convcut_trt.publish import publish
-from convcut_trt.ranges import Ranges
+from convcut_trt.request import AUTO, Request, check, find_ranges
 from convcut_trt.spec import OUTPUTS
-from convcut_trt.typed import NO_RANGES, PRECISIONS, form_of
-
-AUTO = "auto"
-DEFAULT_BATCH = (1, 4, 16)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to build.
-
-    Attributes:
-        precision: One of ``typed.PRECISIONS``, or ``auto``: the fastest that passes.
-        output: Folder to publish into.
-        backend: A flavour, or ``auto``: the first that can run here.
-        targets: Keys of ``devices.json``; empty builds for this machine.
-        batch: Smallest, usual and largest batch; three equal numbers fix it.
-        judged: Faces for the gates; None takes the bundled ones.
-        budgets: Changes to the gates' budgets.
-        placement: What INT8 quantises; None for the default.
-        mlp: ``conv`` or ``linear``; None for what the backend is best served with.
-        ranges: ``NAME.ranges.json``; None takes the one beside the model.
-    """
-
-    precision: str
-    output: Path
-    backend: str = "auto"
-    targets: tuple[str, ...] = ()
-    batch: tuple[int, int, int] = DEFAULT_BATCH
-    judged: Judged | None = None
-    budgets: Mapping[str, float] = field(default_factory=dict)
-    placement: str | None = None
-    mlp: str | None = None
-    ranges: Path | None = None
-
-
-def choose_backend(name: str, targets: tuple[str, ...]) -> Backend:
-    """The backend of a request: ``auto`` is the first that can run here, or builds for the targets."""
-    if name == "auto":
-        return backends.get("tensorrt-rtx") if targets else backends.for_running()
-    return backends.get(name)
+from convcut_trt.typed import form_of
 
 
 def build(model: Model, request: Request, step: Step) -> EngineManifest:
@@ -86,14 +46,9 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
         BackendMissing: A library is not installed.
         BuildError: The builder refused or crashed; ``log`` holds what it said.
     """
-    backend = _checked(request)
-    options = BuildOptions(
-        batch=request.batch, targets=tuple(devices.find(name) for name in request.targets)
-    )
-    ranges_path, ranges = _ranges(model, request), None
-    if ranges_path is not None:
-        ranges = Ranges.read(ranges_path)
-        ranges.check(model.spec.onnx_sha256)
+    backend = check(request)
+    options = request.options()
+    ranges_path, ranges = find_ranges(model, request) or (None, None)
     faces = request.judged or judged.bundled(model.spec.size)
     make_engine_folder(request.output)
     case = Case(model, read_model(model), faces, request.batch, step)
@@ -102,6 +57,9 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
         workshop = Workshop(
             case, backend, options, ranges, request.budgets, runs_here, Path(scratch)
         )
+        if request.tail == "kernel":
+            tails.check_kernel(backend, case.original, runs_here=runs_here)
+            workshop = replace(workshop, tail="kernel")
         if request.precision == AUTO:
             choice = auto.choose(workshop, request.mlp)
             if choice.kept is None:
@@ -113,54 +71,14 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
             if candidate.failed:
                 raise _failure(case, (candidate,), request, ())
             verdicts = auto.compare(workshop, candidate) if form.precision == "int8" else ()
+        if request.tail == "auto":
+            candidate, line = tails.faster_tail(workshop, candidate)
+            verdicts = (*verdicts, line)
         used = ranges_path if candidate.form.precision == "int8" else None
         manifest = _manifest(workshop, candidate, request, verdicts, used)
         publish(model, manifest, candidate.typed_path, candidate.engine.engine)
         failure.report_path(request.output, manifest.path.stem).unlink(missing_ok=True)
         return manifest
-
-
-def _checked(request: Request) -> Backend:
-    """The backend of a request that makes sense.
-
-    Raises:
-        InputError: Precision, placement, budgets or backend do not fit each other.
-        BackendMissing: It is not installed.
-    """
-    backend = choose_backend(request.backend, request.targets)
-    if request.precision == AUTO:
-        if request.placement is not None:
-            raise InputError("--precision auto tries every placement: leave --placement out")
-        known = {key for limits in gates.BUDGETS.values() for key in limits}
-        if strangers := sorted(set(request.budgets) - known):
-            raise InputError(
-                f"--budget {strangers[0]} is not known: choose from {', '.join(sorted(known))}"
-            )
-        for precision in PRECISIONS:
-            gates.budgets(precision, known_budgets(precision, request.budgets))
-    else:
-        form_of(request.precision, backend.on_cpu, request.placement, request.mlp)
-        gates.budgets(request.precision, request.budgets)
-        if reason := backend.refuses(request.precision):
-            raise InputError(reason)
-    if reason := backend.missing():
-        backend.versions()  # raises BackendMissing with the line to install
-        raise InputError(reason)
-    return backend
-
-
-def _ranges(model: Model, request: Request) -> Path | None:
-    """The file of ranges of a request: the one given, else the one beside the model."""
-    if request.precision not in ("int8", AUTO):
-        if request.ranges is not None:
-            raise InputError(f"--ranges is for int8, not for {request.precision}: leave it out")
-        return None
-    path = request.ranges or model.onnx.with_suffix(".ranges.json")
-    if request.ranges is not None or path.is_file():
-        return path
-    if request.precision == "int8":
-        raise InputError(NO_RANGES)
-    return None
 
 
 def _failure(
@@ -242,11 +160,11 @@ def _manifest(
             "onnx": spec.onnx_sha256,
             "ranges": None if ranges is None else sha256(ranges),
         },
-        outputs=OUTPUTS,
+        outputs=OUTPUTS if candidate.tail == "native" else OUTPUTS[-1:],
         batch=request.batch,
         placement=form.placement,
         mlp=form.mlp,
-        tail="native",
+        tail=candidate.tail,
         operations=engine.operations,
         budgets=dict(candidate.limits),
         gates=tuple(asdict(gate) for gate in candidate.gates),

@@ -124,6 +124,29 @@ def _add_build(verbs: object) -> None:
         "(default: conv; linear for int8 on a CPU)",
     )
     parser.add_argument(
+        "--tail",
+        default="native",
+        help="native: inside the engine; kernel: the engine ends at the map and our CUDA kernel goes on; auto: the "
+        "faster, measured on this device (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything and say what would be built, without building",
+    )
+    parser.add_argument(
+        "--workspace",
+        type=arguments.count,
+        metavar="MIB",
+        help="cap on the builder's scratch memory on the GPU (default: none; 512 where it shares the machine's)",
+    )
+    parser.add_argument(
+        "--timing-cache",
+        type=Path,
+        metavar="DIR",
+        help="keep what the builder of tensorrt measured, for faster builds later",
+    )
+    parser.add_argument(
         "--ranges",
         type=Path,
         metavar="FILE",

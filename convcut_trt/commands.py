@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 def build(options: Namespace) -> int:
     """The verb ``build``."""
-    from convcut_trt.build import Request
     from convcut_trt.build import build as build_engine
+    from convcut_trt.dry_run import dry_run
+    from convcut_trt.request import Request
 
     model = find_model(options.model)
     request = Request(
@@ -40,7 +41,18 @@ def build(options: Namespace) -> int:
         placement=options.placement,
         mlp=options.mlp,
         ranges=options.ranges,
+        tail=options.tail,
+        workspace_mib=options.workspace,
+        timing_cache=options.timing_cache,
     )
+    if options.dry_run:
+        facts = dry_run(model, request)
+        if options.json:
+            print(json.dumps(facts))
+        else:
+            for key, value in facts.items():
+                print(f"{key:20} {_short(value)}")
+        return 0
     with _failing(as_json=options.json, published=False), Progress(quiet=options.json) as progress:
         manifest = build_engine(model, request, progress)
     if options.json:
@@ -131,18 +143,10 @@ def inspect(options: Namespace) -> int:
 
 def doctor(options: Namespace) -> int:
     """The verb ``doctor``."""
-    from convcut_trt.doctor import examine
+    from convcut_trt.doctor import examine, text
 
     report = examine(options.engines or engine_folder())
-    if options.json:
-        print(json.dumps(report))
-        return 0 if report["healthy"] else 1
-    for section in ("versions", "backends", "engines"):
-        print(section)
-        for name, value in report[section].items():
-            print(f"  {name:24} {_short(value)}")
-    print(f"gpu\n  {report['gpu']}")
-    print(f"next\n  {report['next']}")
+    print(json.dumps(report) if options.json else text(report))
     return 0 if report["healthy"] else 1
 
 

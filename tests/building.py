@@ -10,6 +10,7 @@ import onnx
 from convcut_trt import build, judged
 from convcut_trt.home import Model
 from convcut_trt.manifest import EngineManifest
+from convcut_trt.request import Request
 from convcut_trt.spec import OUTPUTS
 from tests import models
 
@@ -20,7 +21,7 @@ FACES = judged.bundled(ZOO.spec.size, 4)
 def make(folder: Path, model: Model = ZOO, **changes: Any) -> EngineManifest:
     """Builds an engine into a folder."""
     request = {"precision": "fp16", "backend": "onnxruntime", "batch": (1, 2, 2), "judged": FACES}
-    return build.build(model, build.Request(output=folder, **{**request, **changes}), models.quiet)
+    return build.build(model, Request(output=folder, **{**request, **changes}), models.quiet)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

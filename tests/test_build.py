@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from convcut_trt import build, fields, gates, home, inspection
+from convcut_trt import build, fields, gates, home, inspection, request
 from convcut_trt.errors import GateFailed, InputError
 from convcut_trt.home import Model
 from convcut_trt.manifest import STAND_IN, EngineManifest, manifests
@@ -78,7 +78,7 @@ def test_an_engine_of_tensorrt_rtx(tmp_path: Path, batch: tuple[int, int, int]) 
 
 def test_auto_takes_rtx_for_a_target(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    assert build.choose_backend("auto", ("rtx4060ti",)).flavour == "tensorrt-rtx"
+    assert request.choose_backend("auto", ("rtx4060ti",)).flavour == "tensorrt-rtx"
 
 
 def test_fp32_is_stored_as_it_was(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_a_network_of_a_fixed_batch(tmp_path: Path) -> None:
 
 def test_progress_names_the_phases(tmp_path: Path) -> None:
     told: list[str] = []
-    request = build.Request("fp16", tmp_path, "onnxruntime", batch=(1, 2, 2), judged=FACES)
-    build.build(ZOO, request, lambda phase, done, total: told.append(phase))
+    asked = request.Request("fp16", tmp_path, "onnxruntime", batch=(1, 2, 2), judged=FACES)
+    build.build(ZOO, asked, lambda phase, done, total: told.append(phase))
     assert told[0] == "typed graph, fp16"
     assert {"reference", "witnesses", "typed graph as written", "engine"} < set(told)
 

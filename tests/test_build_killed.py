@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from convcut_trt import build, home, judged
+from convcut_trt import build, home, judged, request
 
 phase, suffix, folder, flavour, *targets = sys.argv[1:]
 
@@ -38,10 +38,10 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 model = home.find_model("conv-cut-mini")
 faces = judged.bundled(model.spec.size, 4)
-request = build.Request(
+asked = request.Request(
     "fp16", Path(folder), flavour, tuple(targets), (1, 2, 2), judged=faces
 )
-build.build(model, request, step)
+build.build(model, asked, step)
 """
 
 
