@@ -30,8 +30,8 @@ $(DEVELOP): pyproject.toml constraints.txt CMakeLists.txt
 	@touch $@
 
 test: lint ## check style, types and layering, then run the fast tests
-	@echo "test: running the fast tests"
-	@$(BIN)/pytest
+	@echo "test: running the fast tests, one worker a core"
+	@$(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-slow: $(DEVELOP) ## run the slow tests: training, downloads, wheels in a fresh environment
 	@echo "test-slow: running the slow tests"
@@ -39,9 +39,8 @@ test-slow: $(DEVELOP) ## run the slow tests: training, downloads, wheels in a fr
 
 gpu: $(DEVELOP) ## run the GPU tests and the benchmarks; results go to OUT
 	@echo "gpu: running the tests that need a GPU"
-	@$(BIN)/pytest -m gpu
-	@if [ -f bench/__main__.py ]; then echo "gpu: measuring into $(OUT)"; \
-	  $(BIN)/python -m bench --out $(OUT); fi
+	@status=0; $(BIN)/pytest -m gpu -rs || status=1; echo "gpu: measuring into $(OUT)"; \
+	  $(BIN)/python -m bench --out $(OUT) || status=1; exit $$status
 
 wheel: $(DEVELOP) ## build the wheel into dist/
 	@echo "wheel: building into dist/"

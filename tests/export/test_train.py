@@ -71,6 +71,7 @@ batch = 16
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE)
@@ -89,6 +90,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         torch.testing.assert_close(two_[key], value, rtol=1e-5, atol=1e-5, msg=key)
 
 
+@pytest.mark.slow
 def test_several_processes_refuse_a_batch_norm(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE.replace("dropout = 0.0", "projection = 4"))
