@@ -19,6 +19,7 @@ from convcut_trt.fit import build_command, misfit, newest
 from convcut_trt.home import engine_folder
 from convcut_trt.manifest import EngineManifest, find_manifest
 from convcut_trt.pictures import load_picture
+from convcut_trt.preprocess import faces as faces_of
 from convcut_trt.spec import ModelSpec
 
 F32 = NDArray[np.float32]
@@ -108,6 +109,41 @@ class Engine:
                 raise InputError(f"a face is a numpy array or a path, not {type(picture).__name__}")
             batch[row] = self.spec.face(picture, None if boxes is None else boxes[row])
         answers = self.infer(batch)
+        return Prediction(self.classes, answers["logits"], answers["probabilities"])
+
+    def predict_frame(
+        self,
+        frame: object,
+        boxes: Sequence[Sequence[float]] | NDArray[np.floating],
+        format: str = "rgb8",
+        *,
+        stream: int | None = None,
+    ) -> Prediction:
+        """Answers for all faces of one camera frame, by the model's rule.
+
+        A frame in GPU memory never leaves it: one launch cuts all faces out, to the last bit as the host does it.
+
+        Args:
+            frame: uint8 [H, W, 3] (rgb8, bgr8), [H, W, 4] (rgba8), [H, W] (mono8) or [H * 3 / 2, W] (nv12), rows
+                with or without gaps: a numpy array, or in GPU memory anything with ``__dlpack__`` or
+                ``__cuda_array_interface__``.
+            boxes: N faces as (x, y, width, height) in pixels, any N.
+            format: One of ``frames.FORMATS``.
+            stream: See ``infer``.
+
+        Raises:
+            InputError: No such frame, a bad box, a frame in GPU memory for an engine on the CPU, or it is closed.
+            CudaError: The GPU failed.
+        """
+        session, spec = self._opened(), self.spec
+        if isinstance(frame, np.ndarray):
+            size = spec.size
+            cut = np.empty((0, size, size, 3), np.uint8)
+            if len(boxes):
+                cut = faces_of(frame, boxes, size, spec.margin, format)
+            answers = session.run(cut)
+        else:
+            answers = session.run_frame(frame, format, boxes, spec.margin, stream)
         return Prediction(self.classes, answers["logits"], answers["probabilities"])
 
     @overload

@@ -14,6 +14,7 @@ nearest chroma and ``>>`` rounding down::
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,17 @@ class Layout:
         return array if step > 1 else array[..., 0]
 
 
-def frame_size(frame: NDArray[np.uint8], format: str) -> tuple[int, int]:
+class Shaped(Protocol):
+    """What has a shape and a type: an array in host or GPU memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+
+def frame_size(frame: Shaped, format: str) -> tuple[int, int]:
     """Width and height in pixels of a frame given as an array, see ``Layout.view`` for the shapes.
 
     Raises:

@@ -43,6 +43,22 @@ def test_a_picture_a_path_and_a_finished_face_give_the_same_answer(engine: cc.En
     assert np.array_equal(engine.infer(face[None])["probabilities"], by_path)
 
 
+def test_all_faces_of_a_frame_are_answered_as_one_by_one(engine: cc.Engine) -> None:
+    from convcut_trt.pictures import load_picture
+
+    picture = load_picture(PORTRAIT)
+    boxes = [BOX, (120.0, 80.0, 90.5, 100.0)]
+    expected = engine.predict([picture] * 2, boxes).probabilities
+    np.testing.assert_allclose(
+        engine.predict_frame(picture, boxes).probabilities, expected, atol=1e-6
+    )
+    swapped = np.ascontiguousarray(picture[..., ::-1])
+    np.testing.assert_allclose(
+        engine.predict_frame(swapped, boxes, "bgr8").probabilities, expected, atol=1e-6
+    )
+    assert len(engine.predict_frame(picture, [])) == 0
+
+
 def test_a_channel_swap_is_visible(engine: cc.Engine, faces: np.ndarray) -> None:
     straight = engine.infer(faces)["map"]
     swapped = engine.infer(np.ascontiguousarray(faces[..., ::-1]))["map"]

@@ -54,7 +54,8 @@ def test_the_robot_commands_and_the_python(
 ) -> None:
     for command in commands(ROBOT):
         assert command[0] == "convcut-trt"
-        few = ["--gate-pictures", "16"] if "build" in command else []  # the gates have their own tests
+        # The gates have their own tests.
+        few = ["--gate-pictures", "16"] if "build" in command else []
         assert main([*command[1:], *few]) == 0, command
     assert (folder / "astronaut.png").is_file()
     capsys.readouterr()

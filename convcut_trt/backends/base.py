@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -164,6 +164,33 @@ class Session(Runnable, Protocol):
 
         Raises:
             InputError: Wrong dtype, shape or strides, not in the engine's GPU, or the session is closed.
+            CudaError: As ``run``.
+        """
+
+    def run_frame(
+        self,
+        frame: object,
+        format: str,
+        boxes: Sequence[Sequence[float]] | npt.NDArray[np.floating],
+        margin: float,
+        stream: int | None = None,
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Answers for the faces of a camera frame in GPU memory, cut out and resized there in one launch.
+
+        Args:
+            frame: uint8, see ``frames.Layout.view`` for the shapes; rows may have gaps between them. Anything with
+                ``__dlpack__`` or ``__cuda_array_interface__``.
+            format: One of ``frames.FORMATS``.
+            boxes: N faces as (x, y, width, height) in pixels, any N.
+            margin: See ``preprocess.crop_box``.
+            stream: As ``run_on_device``.
+
+        Returns:
+            As ``run``.
+
+        Raises:
+            InputError: No such frame, a bad box, or an engine on the CPU.
+            BackendMissing, BuildError: The preprocessing kernel cannot be had here.
             CudaError: As ``run``.
         """
 

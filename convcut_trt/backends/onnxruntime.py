@@ -28,6 +28,7 @@ from convcut_trt.errors import BackendMissing, BuildError, ConvcutError, InputEr
 from convcut_trt.optional import load
 
 _EXTRA = "ort"
+_ON_GPU = "this array is in GPU memory, the engine on the CPU: pass a numpy array, or open a TensorRT engine"
 _MOST_FACES = 64  # at a time: memory grows with the batch, speed hardly does
 
 
@@ -234,10 +235,18 @@ class OnnxRuntimeSession:
         self, images: object, out: Mapping[str, Any] | None = None, stream: int | None = None
     ) -> dict[str, Any]:
         """See Session: refused, this engine computes on the CPU."""
-        raise InputError(
-            "these faces are in GPU memory and the engine computes on the CPU: pass a numpy array, or open a "
-            "TensorRT engine"
-        )
+        raise InputError(_ON_GPU)
+
+    def run_frame(
+        self,
+        frame: object,
+        format: str,
+        boxes: Sequence[Sequence[float]] | npt.NDArray[np.floating],
+        margin: float,
+        stream: int | None = None,
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """See Session: refused, this engine computes on the CPU."""
+        raise InputError(_ON_GPU)
 
     def clone(self) -> OnnxRuntimeSession:
         """See Session: onnxruntime's own session serves any number of threads."""

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -18,8 +18,11 @@ from convcut_trt.backends.base import Arrays
 from convcut_trt.backends.trt_engine import LoadedEngine
 from convcut_trt.backends.trt_slot import Memory, Slot
 from convcut_trt.errors import InputError
-from convcut_trt.gpu.arrays import LEGACY, DeviceArray, DeviceView, view, wait
+from convcut_trt.frames import Layout, frame_size
+from convcut_trt.gpu.arrays import LEGACY, DeviceArray, DeviceView, pitched, view, wait
 from convcut_trt.gpu.driver import refuse_fork
+from convcut_trt.gpu.faces import DeviceFaces
+from convcut_trt.gpu.kernels import Kernels
 from convcut_trt.gpu.resources import Resources
 from convcut_trt.spec import OUTPUTS
 
@@ -46,6 +49,7 @@ class TensorRTSession:
         self._slots: OrderedDict[int, Slot] = OrderedDict()
         self._borrowed: deque[tuple[Any, tuple[DeviceView, ...]]] = deque()
         self._resources = Resources(loaded.cuda)
+        self._faces: DeviceFaces | None = None
         self._shapes = {
             name: {**loaded.tail_shapes, **loaded.outline.outputs}[name] for name in OUTPUTS
         }
@@ -132,6 +136,55 @@ class TensorRTSession:
         for user in users:
             wait(cuda, ours, user)
         self._borrow(memory, borrowed)
+        return results
+
+    def run_frame(
+        self,
+        frame: object,
+        format: str,
+        boxes: Sequence[Sequence[float]] | NDArray[np.floating],
+        margin: float,
+        stream: int | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """See Session."""
+        return self._alone(
+            lambda memory: self._from_frame(memory, frame, format, boxes, margin, stream)
+        )
+
+    def _from_frame(
+        self,
+        memory: Memory,
+        frame: object,
+        format: str,
+        boxes: Sequence[Sequence[float]] | NDArray[np.floating],
+        margin: float,
+        stream: int | None,
+    ) -> dict[str, NDArray[np.float32]]:
+        cuda, ours, most = self._cuda, memory.stream.handle, self._outline.batch[1]
+        picture, pitch = pitched(frame, cuda, int(memory.stream))
+        layout = Layout(*frame_size(picture, format), format, pitch)
+        if self._faces is None:
+            kernels = Kernels(cuda, self._resources)
+            size = self._outline.picture[0]
+            self._faces = DeviceFaces(cuda, size, most, kernels, self._resources)
+        shapes = {name: (len(boxes), *shape) for name, shape in self._shapes.items()}
+        results = result_arrays(shapes, None)
+        wait(cuda, stream if stream is not None else picture.stream or LEGACY, ours)
+        for start, stop in parts(len(boxes), most):
+            slot = self._slot(memory, stop - start)
+            self._faces.enqueue(
+                ours,
+                layout,
+                boxes[start:stop],
+                margin,
+                frame_at=picture.address,
+                faces_at=memory.images,
+            )
+            self._enqueue(slot, through_host=False)
+            slot.fetch()
+            cuda.synchronize(ours)
+            for name, array in results.items():
+                array[start:stop] = slot.answers[name][: stop - start]
         return results
 
     def _alone(self, work: Callable[[Memory], _Answer]) -> _Answer:
@@ -259,6 +312,7 @@ class TensorRTSession:
                     for slot in self._slots.values():
                         slot.close()
             self._slots.clear()
+            self._faces = None
             self._resources.close()
             self._loaded.leave()
             # The GPU's context is given back when the last that uses it lets go.

@@ -147,6 +147,15 @@ class Slot:
             self._put(through_host)
             self._used.add(through_host)
 
+    def fetch(self) -> None:
+        """Puts the copy to ``answers`` on the stream, behind a run whose answers stayed on the GPU."""
+        cuda, memory = self._loaded.cuda, self._memory
+        target = memory.staged_answers.ctypes.data
+        answer = cuda.api.cuMemcpyDtoHAsync(
+            target, memory.answers, self._answer_bytes, self._stream
+        )
+        cuda.check(answer, "cuMemcpyDtoHAsync")
+
     def _capture(self, through_host: bool) -> Graph | None:
         try:
             graph = Graph(self._loaded.cuda, self._stream, lambda: self._put(through_host))
@@ -171,9 +180,7 @@ class Slot:
         if self._tail is not None:
             self._tail(stream)
         if through_host:
-            target = memory.staged_answers.ctypes.data
-            answer = api.cuMemcpyDtoHAsync(target, memory.answers, self._answer_bytes, stream)
-            cuda.check(answer, "cuMemcpyDtoHAsync")
+            self.fetch()
 
     def close(self) -> None:
         """Frees graphs and context. Nothing of it may be running any more."""

@@ -75,6 +75,32 @@ def view(array: object, cuda: Cuda, stream: int) -> DeviceView:
     Raises:
         InputError: Not contiguous, on another GPU, or not in GPU memory.
     """
+    found, strides = _take(array, cuda, stream)
+    if not _contiguous(found.shape, strides, found.dtype.itemsize):
+        raise InputError("the array is not contiguous: make a contiguous copy of it first")
+    return found
+
+
+def pitched(array: object, cuda: Cuda, stream: int) -> tuple[DeviceView, int]:
+    """Takes another library's picture, whose rows may have gaps between them; see ``view``.
+
+    Returns:
+        The picture, and the bytes from the start of one row to the start of the next.
+
+    Raises:
+        InputError: As ``view``, or pixels of a row do not follow one another.
+    """
+    found, strides = _take(array, cuda, stream)
+    row = found.shape[1:]
+    if not row or not _contiguous(row, strides[1:], found.dtype.itemsize) or strides[0] < 0:
+        raise InputError(
+            "the pixels of a row do not follow one another: give the frame as it is in memory, not a view of it"
+        )
+    return found, strides[0]
+
+
+def _take(array: object, cuda: Cuda, stream: int) -> tuple[DeviceView, tuple[int, ...]]:
+    """An array and its strides in bytes."""
     strides: tuple[int, ...] | None
     give: Callable[..., object] | None = getattr(array, "__dlpack__", None)
     if not on_device(array):
@@ -98,9 +124,7 @@ def view(array: object, cuda: Cuda, stream: int) -> DeviceView:
         found = DeviceView(
             int(interface["data"][0] or 0), shape, dtype, interface.get("stream"), array
         )
-    if strides is not None and not _contiguous(shape, tuple(strides), dtype.itemsize):
-        raise InputError("the array is not contiguous: make a contiguous copy of it first")
-    return found
+    return found, tuple(strides or dlpack.contiguous_strides(shape, dtype.itemsize))
 
 
 class DeviceArray:
