@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -35,12 +34,7 @@ class Sleeper:
     def __enter__(self) -> Sleeper:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 def test_the_slower_of_two_is_told_by_how_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from convcut_trt.errors import BackendMissing, CudaError, InputError
@@ -124,12 +124,7 @@ class Cuda:
         self.check(self.api.cuCtxPushCurrent(self._context), "cuCtxPushCurrent")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.api.cuCtxPopCurrent()  # whatever happened: the caller's context comes back
 
     @property
