@@ -1,0 +1,158 @@
+"""ROS images as our frames and back: raw pixels in place, JPEG and PNG through Pillow.
+
+The encodings are those of ``frames.FORMATS``, whose names are ROS's own. All have 8 bits a channel, so
+``is_bigendian`` means nothing here and is not looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcut_trt.errors import InputError
+from convcut_trt.frames import FORMATS, Layout, frame_size
+from convcut_trt.pictures import MAX_PIXELS
+from convcut_trt.robots.messages import CompressedImage, Header, Image
+
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
+CODECS = ("jpeg", "jpg", "png", "tiff", "webp")
+_FORMAT = re.compile(r"(?:([^;]*);)?\s*(\w*)(?:\s+compressed)?\s*(\w*)\s*", re.IGNORECASE)
+
+
+class PixelFormat(NamedTuple):
+    """What ``CompressedImage.format`` says; parts that it leaves out are empty.
+
+    Attributes:
+        encoding: Of the raw image.
+        codec: One of ``CODECS``, or another that cannot be read.
+        stored: The pixel format that the codec was given.
+    """
+
+    encoding: str
+    codec: str
+    stored: str
+
+
+def to_frame(image: Image) -> NDArray[np.uint8]:
+    """The pixels of an image as a frame whose format is ``image.encoding``; nothing is copied.
+
+    Returns:
+        As ``frames.Layout.view``: uint8 [H, W, 3] with rgb8 and bgr8, [H, W, 4] with rgba8, [H, W] with
+        mono8, [H * 3 / 2, W] with nv12; read-only, a view of ``image.data``.
+
+    Raises:
+        InputError: Another encoding, or sizes that do not fit the data.
+    """
+    if image.encoding not in FORMATS:
+        raise InputError(
+            f"an image in {image.encoding!r} cannot be read: publish it as {', '.join(FORMATS)}, "
+            "image_proc and cv_bridge convert"
+        )
+    layout = Layout(image.width, image.height, image.encoding, image.step)
+    size = len(memoryview(image.data))
+    if size > layout.rows * layout.pitch:
+        raise InputError(
+            f"an image of {layout.rows} rows of {layout.pitch} bytes has {size} bytes of data: "
+            "its height, step and encoding do not fit, correct its publisher"
+        )
+    return layout.view(image.data)
+
+
+def from_frame(frame: NDArray[np.uint8], format: str, header: Header) -> Image:
+    """A frame as an image message, its rows copied without gaps.
+
+    Args:
+        frame: See ``frames.Layout.view`` for the shapes.
+        format: One of ``frames.FORMATS``.
+        header: When and by which camera it was taken.
+
+    Raises:
+        InputError: The array is no frame of this format.
+    """
+    width, height = frame_size(frame, format)
+    step = width * FORMATS[format]
+    return Image(header, height, width, format, 0, step, frame.tobytes())
+
+
+def parse_format(text: str) -> PixelFormat:
+    """Takes ``CompressedImage.format`` apart: ``jpeg`` or ``rgb8; jpeg compressed bgr8``.
+
+    The form is image_transport's ``ENCODING; CODEC compressed STORED``, or the codec alone.
+
+    Raises:
+        InputError: A codec that is not in ``CODECS``; no codec at all is left to the data.
+    """
+    match = _FORMAT.fullmatch(text)
+    encoding, codec, stored = match.groups("") if match else ("", text, "")
+    if codec.lower() not in ("", *CODECS):
+        raise InputError(
+            f"a compressed image in the format {text[:80]!r} cannot be read: publish colour or grey "
+            f"pictures as {', '.join(CODECS)}"
+        )
+    return PixelFormat(encoding.strip().lower(), codec.lower(), stored.lower())
+
+
+def decompress(image: CompressedImage) -> NDArray[np.uint8]:
+    """Decodes a compressed image.
+
+    The data decide between the codecs, as everywhere in ROS. Grey becomes RGB with equal channels, alpha is
+    dropped, EXIF orientation is applied (as OpenCV does). A format that says ``compressed rgb8`` means that
+    RGB was handed to OpenCV as BGR: the channels lie swapped in the file and are put right, as
+    image_transport's subscriber does.
+
+    Returns:
+        uint8 RGB [H, W, 3], an array of its own.
+
+    Raises:
+        InputError: Not a picture, damaged or cut short, more than 8 bits a channel, more than
+            ``pictures.MAX_PIXELS`` pixels, or a format that ``parse_format`` refuses.
+    """
+    encoding, _, stored = parse_format(image.format)
+    try:
+        pixels = _decode(image)
+    except InputError:
+        raise
+    except (
+        Exception
+    ) as error:  # damaged bytes raise almost anything in Pillow, see pictures.load_picture
+        raise InputError(
+            f"a compressed image of {len(memoryview(image.data))} bytes (format {image.format[:80]!r}) is "
+            f"damaged or no picture ({str(error) or type(error).__name__}): send it again, "
+            "or check its publisher"
+        ) from error
+    swapped = (stored or encoding).startswith("rgb") and encoding != ""
+    return np.ascontiguousarray(pixels[..., ::-1]) if swapped else pixels
+
+
+def _decode(image: CompressedImage) -> NDArray[np.uint8]:
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    with Pillow.open(io.BytesIO(image.data), formats=_readers()) as picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise InputError(
+                f"a compressed image claims {width} x {height} pixels, more than the limit of "
+                f"{MAX_PIXELS // 10**6} million: have the camera send smaller ones"
+            )
+        if picture.mode == "F" or picture.mode.startswith("I"):
+            raise InputError(
+                "a compressed image has more than 8 bits a channel: publish it as rgb8, bgr8 or mono8"
+            )
+        picture.load()
+        upright: Pillow.Image = ImageOps.exif_transpose(picture)
+        return np.array(upright.convert("RGB"))
+
+
+def _readers() -> tuple[str, ...]:
+    """Pillow's names of the codecs that it was built with."""
+    from PIL import Image as Pillow
+
+    Pillow.init()
+    return tuple(name for name in ("JPEG", "PNG", "TIFF", "WEBP") if name in Pillow.OPEN)
