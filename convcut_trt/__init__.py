@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convcut_trt.engine import Engine, Prediction, load
     from convcut_trt.manifest import EngineManifest
     from convcut_trt.spec import ModelSpec
+    from convcut_trt.stream import Stream
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ __all__ = [
     "ModelSpec",
     "Prediction",
     "SpecError",
+    "Stream",
     "load",
 ]
 
@@ -53,6 +55,7 @@ _LATER = {
     "load": "engine",
     "EngineManifest": "manifest",
     "ModelSpec": "spec",
+    "Stream": "stream",
 }
 
 

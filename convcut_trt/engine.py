@@ -116,6 +116,7 @@ class Engine:
         boxes: Sequence[Sequence[float]] | NDArray[np.floating],
         format: str = "rgb8",
         *,
+        margin: float | None = None,
         stream: int | None = None,
     ) -> Prediction:
         """Answers for all faces of one camera frame, by the model's rule.
@@ -128,6 +129,7 @@ class Engine:
                 ``__cuda_array_interface__``.
             boxes: N faces as (x, y, width, height) in pixels, any N.
             format: One of ``frames.FORMATS``.
+            margin: Of the crop, see ``faces.detect.crop_margin``; None is the model's own.
             stream: See ``infer``.
 
         Raises:
@@ -135,14 +137,15 @@ class Engine:
             CudaError: The GPU failed.
         """
         session, spec = self._opened(), self.spec
+        share = spec.margin if margin is None else margin
         if isinstance(frame, np.ndarray):
             size = spec.size
             cut = np.empty((0, size, size, 3), np.uint8)
             if len(boxes):
-                cut = faces_of(frame, boxes, size, spec.margin, format)
+                cut = faces_of(frame, boxes, size, share, format)
             answers = session.run(cut)
         else:
-            answers = session.run_frame(frame, format, boxes, spec.margin, stream)
+            answers = session.run_frame(frame, format, boxes, share, stream)
         return Prediction(self.classes, answers["logits"], answers["probabilities"])
 
     @overload

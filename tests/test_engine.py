@@ -57,6 +57,8 @@ def test_all_faces_of_a_frame_are_answered_as_one_by_one(engine: cc.Engine) -> N
         engine.predict_frame(swapped, boxes, "bgr8").probabilities, expected, atol=1e-6
     )
     assert len(engine.predict_frame(picture, [])) == 0
+    wider = engine.predict_frame(picture, boxes, margin=0.2).probabilities
+    assert not np.allclose(wider, expected)
 
 
 def test_a_channel_swap_is_visible(engine: cc.Engine, faces: np.ndarray) -> None:
