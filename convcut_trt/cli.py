@@ -130,6 +130,13 @@ def _add_build(verbs: object) -> None:
         "faster, measured on this device (default: %(default)s)",
     )
     parser.add_argument(
+        "--layout",
+        choices=("plain", "triton"),
+        default="plain",
+        help="triton: also write a model repository for NVIDIA's inference server into DIR/triton "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="check everything and say what would be built, without building",

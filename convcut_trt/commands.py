@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 def build(options: Namespace) -> int:
     """The verb ``build``."""
+    from convcut_trt import triton
     from convcut_trt.build import build as build_engine
     from convcut_trt.dry_run import dry_run
-    from convcut_trt.request import Request
+    from convcut_trt.request import Request, choose_backend
 
     model = find_model(options.model)
     request = Request(
@@ -45,6 +46,8 @@ def build(options: Namespace) -> int:
         workspace_mib=options.workspace,
         timing_cache=options.timing_cache,
     )
+    if options.layout == "triton":
+        triton.check(choose_backend(options.backend, request.targets).flavour, request.tail)
     if options.dry_run:
         facts = dry_run(model, request)
         if options.json:
@@ -55,12 +58,19 @@ def build(options: Namespace) -> int:
         return 0
     with _failing(as_json=options.json, published=False), Progress(quiet=options.json) as progress:
         manifest = build_engine(model, request, progress)
+    served = None
+    if options.layout == "triton":
+        served = triton.write_repository(manifest, request.output / "triton")
     if options.json:
-        print(json.dumps({"published": True, **_manifest_json(manifest)}))
+        layout = {} if served is None else {"triton": str(served)}
+        print(json.dumps({"published": True, **layout, **_manifest_json(manifest)}))
         return 0
     _print_manifest(manifest)
     line = f"convcut-trt predict FILE --engine {manifest.path}"
     print(f"\nrun it with   {line}" if manifest.verified else f"\nrun it there with   {line}")
+    if served is not None:
+        print(f"version {served.name} of {manifest.name} for Triton, which serves the newest:")
+        print(f"  tritonserver --model-repository={served.parents[1].resolve()}")
     return 0
 
 
