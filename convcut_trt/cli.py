@@ -218,6 +218,11 @@ def _add_predict(verbs: object) -> None:
         help="an engine, a folder of engines, or a model's name (default: the newest in the cache)",
     )
     parser.add_argument(
+        "--trust",
+        metavar="MODEL",
+        help="open an .engine or .onnx without a manifest as one of MODEL: native code that nobody checked",
+    )
+    parser.add_argument(
         "--box", type=arguments.box, metavar="X,Y,W,H", help="the face in the picture, in pixels"
     )
     parser.add_argument(

@@ -103,7 +103,7 @@ def predict(options: Namespace) -> int:
             "no face box given: the middle square of each picture is taken for a face",
             file=sys.stderr,
         )
-    with load(options.engine or DEFAULT_MODEL) as engine:
+    with load(options.engine or DEFAULT_MODEL, trust=options.trust) as engine:
         prediction = engine.predict(pictures, boxes)
         spec = engine.spec
     if options.draw is not None:

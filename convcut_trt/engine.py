@@ -20,6 +20,7 @@ from convcut_trt.manifest import EngineManifest, find_manifest
 from convcut_trt.pictures import load_picture
 from convcut_trt.preprocess import faces as faces_of
 from convcut_trt.spec import ModelSpec
+from convcut_trt.trusted import trusted
 
 F32 = NDArray[np.float32]
 Face = str | Path | NDArray[np.uint8]
@@ -220,6 +221,7 @@ def load(
     *,
     require_verified: bool = False,
     threads: int | None = None,
+    trust: str | Path | None = None,
 ) -> Engine:
     """Opens the newest engine that fits this machine. Never builds one.
 
@@ -232,12 +234,19 @@ def load(
         backend: Only engines of this flavour; ``auto`` takes any that runs here.
         require_verified: Refuse an engine whose gates ran on a stand-in.
         threads: CPU threads, where the backend computes on the CPU; None is one a core.
+        trust: The model of an ``.engine`` or ``.onnx`` that has no manifest, for example trtexec's: it is opened
+            though nothing is known of it, and ``verified`` is False.
 
     Raises:
         EngineMismatch: No engine fits this machine; the text names the build command.
         ManifestError: The engine has no manifest, or does not match it.
     """
     path = Path(name)
+    if trust is not None:
+        unknown = trusted(path, trust, backend)
+        if require_verified:
+            raise EngineMismatch(f"{path.name} has no manifest, so nothing of it is verified")
+        return Engine(unknown, open_session(unknown, threads=threads))
     if path.is_file() or path.suffix in (".json", ".engine", ".onnx"):
         manifest = EngineManifest.read(find_manifest(path))
         if reason := misfit(manifest, precision, backend):

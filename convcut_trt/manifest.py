@@ -196,7 +196,8 @@ def find_manifest(path: Path) -> Path:
     manifest = path.with_suffix(".json")
     if not manifest.is_file():
         raise ManifestError(
-            f"{path} has no manifest {manifest.name} beside it, so it is no engine: {_FIX}"
+            f"{path} has no manifest {manifest.name} beside it, so nothing of it is known: {_FIX}, or open it "
+            "all the same with --trust MODEL"
         )
     return manifest
 

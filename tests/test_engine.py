@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import convcut_trt as cc
+from convcut_trt.cli import main
 from convcut_trt.manifest import EngineManifest
 from convcut_trt.preprocess import resize
 
@@ -59,6 +60,41 @@ def test_all_faces_of_a_frame_are_answered_as_one_by_one(engine: cc.Engine) -> N
     assert len(engine.predict_frame(picture, [])) == 0
     wider = engine.predict_frame(picture, boxes, margin=0.2).probabilities
     assert not np.allclose(wider, expected)
+
+
+def test_an_engine_without_a_manifest_is_opened_only_on_trust(
+    own_engines: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own_engines / f"{ENGINE}.onnx"
+    with pytest.raises(cc.InputError, match="has a manifest"):
+        cc.load(path, trust="conv-cut-mini")
+    expected = cc.load(path).predict([PORTRAIT], [BOX]).probabilities
+    path.with_suffix(".json").unlink()
+    with pytest.raises(cc.ManifestError, match="--trust MODEL"):
+        cc.load(path)
+    with pytest.raises(cc.EngineMismatch, match="nothing of it is verified"):
+        cc.load(path, trust="conv-cut-mini", require_verified=True)
+    with pytest.raises(cc.InputError, match="there is no model"):
+        cc.load(path, trust="nobody")
+    with cc.load(path, trust="conv-cut-mini") as opened:
+        assert not opened.verified
+        assert np.array_equal(opened.predict([PORTRAIT], [BOX]).probabilities, expected)
+    box = ",".join(str(int(part)) for part in BOX)
+    command = [
+        "predict",
+        str(PORTRAIT),
+        "--box",
+        box,
+        "--engine",
+        str(path),
+        "--trust",
+        "conv-cut-mini",
+    ]
+    assert main(command) == 0
+    assert "happiness" in capsys.readouterr().out
+    (own_engines / "plan.engine").write_bytes(b"no plan at all")
+    with pytest.raises(cc.ConvcutError):
+        cc.load(own_engines / "plan.engine", trust="conv-cut-mini")
 
 
 def test_a_channel_swap_is_visible(engine: cc.Engine, faces: np.ndarray) -> None:
