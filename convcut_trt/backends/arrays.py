@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,9 +55,7 @@ def result_arrays(
         InputError: An array that cannot be written to as it is, or one for no output.
     """
     out = out or {}
-    for name in out:
-        if name not in shapes:
-            raise InputError(f"no output is named {name!r}: there are {', '.join(shapes)}")
+    check_names(out, shapes)
     results = {}
     for name, shape in shapes.items():
         array = out.get(name)
@@ -76,6 +74,18 @@ def result_arrays(
             raise InputError(f"out[{name!r}] has to be writeable, aligned and C-contiguous")
         results[name] = array
     return results
+
+
+def check_names(out: Iterable[str], shapes: Iterable[str]) -> None:
+    """Refuses names of no output.
+
+    Raises:
+        InputError: The first such name, and which there are.
+    """
+    known = tuple(shapes)
+    for name in out:
+        if name not in known:
+            raise InputError(f"no output is named {name!r}: there are {', '.join(known)}")
 
 
 def _wanted(picture: tuple[int, int, int]) -> str:

@@ -78,7 +78,8 @@ def build(request: Request, progress: Progress) -> tuple[dict[str, Any], memoryv
     trt = flavour.load()
     start = time.perf_counter()
     own = gpu()
-    shared = not request.capabilities and isinstance(own, Gpu) and own.integrated
+    builds_here = not request.capabilities and not request.layers_only
+    shared = builds_here and isinstance(own, Gpu) and own.integrated
     workspace_mib = preflight.workspace(Path(request.onnx), request.workspace_mib, shared)
     timings = None
     if request.timing_cache is not None:

@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convcut_trt.backends.arrays import check_host_images, check_images, parts, result_arrays
+from convcut_trt.backends.arrays import (
+    check_host_images,
+    check_images,
+    check_names,
+    parts,
+    result_arrays,
+)
 from convcut_trt.backends.base import Arrays
 from convcut_trt.backends.trt_engine import LoadedEngine
 from convcut_trt.backends.trt_slot import Memory, Slot
@@ -220,9 +226,7 @@ class TensorRTSession:
         self, shapes: Mapping[str, tuple[int, ...]], out: Mapping[str, Any], memory: Memory
     ) -> tuple[dict[str, Any], dict[str, DeviceView]]:
         """What the caller gets, and the same to write to."""
-        strangers = sorted(set(out) - set(shapes))
-        if strangers:
-            raise InputError(f"no output is named {strangers[0]!r}: there are {', '.join(shapes)}")
+        check_names(out, shapes)
         if any(isinstance(array, np.ndarray) for array in out.values()):
             raise InputError(
                 "out has arrays in host memory and others: give numpy arrays alone, or none"
