@@ -1,4 +1,4 @@
-"""What several command lines take: a model; and batch profiles, counts, budgets, boxes for argparse's ``type``."""
+"""What several command lines take: models, engines, detectors; and what argparse's ``type`` makes of texts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,29 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default=DEFAULT_MODEL,
         help="a zoo name, an .onnx file, or a folder with one model (default: %(default)s)",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """The arguments ``engine`` and ``trust``: what ``engine.load`` opens."""
+    parser.add_argument(
+        "--engine",
+        help="an engine, a folder of engines, or a model's name (default: the newest in the cache)",
+    )
+    parser.add_argument(
+        "--trust",
+        metavar="MODEL",
+        help="open an .engine or .onnx without a manifest as one of MODEL: native code that nobody checked",
+    )
+
+
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    """The argument ``detector``: what ``faces.detect.detector`` opens."""
+    parser.add_argument(
+        "--detector",
+        metavar="NAME",
+        help="what finds the faces: YuNet's .onnx file, haar, or whole for pictures that are a face (default: "
+        "YuNet where its file is found, else haar)",
     )
 
 

@@ -14,6 +14,7 @@ _WAY = """\
 the way:  convcut-trt doctor                                  what this machine can do
           convcut-trt build --precision fp16                  an engine that passed its gates
           convcut-trt predict FILE --draw out.png             what a face expresses
+          convcut-trt run 0 --to stdout                       what a camera sees, as it happens
 a GPU elsewhere:  convcut-trt build --precision fp16 --target rtx4060ti
 """
 
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(verbs)
     _add_verify(verbs)
     _add_predict(verbs)
+    _add_run(verbs)
     inspect = _verb(
         verbs,
         "inspect",
@@ -213,15 +215,8 @@ def _add_predict(verbs: object) -> None:
         "convcut-trt predict portrait.png --box 110,70,100,120 --draw out.png",
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="pictures")
-    parser.add_argument(
-        "--engine",
-        help="an engine, a folder of engines, or a model's name (default: the newest in the cache)",
-    )
-    parser.add_argument(
-        "--trust",
-        metavar="MODEL",
-        help="open an .engine or .onnx without a manifest as one of MODEL: native code that nobody checked",
-    )
+    arguments.add_engine(parser)
+    arguments.add_detector(parser)
     parser.add_argument(
         "--box", type=arguments.box, metavar="X,Y,W,H", help="the face in the picture, in pixels"
     )
@@ -229,3 +224,70 @@ def _add_predict(verbs: object) -> None:
         "--draw", type=Path, metavar="OUT", help="annotated picture; a folder for several"
     )
     parser.set_defaults(run=commands.predict)
+
+
+def _add_run(verbs: object) -> None:
+    parser = _verb(
+        verbs,
+        "run",
+        "the robot loop: a camera in, expressions out to a robot, a file or stdout",
+        "convcut-trt run 0 --to stdout --to zenoh:robot/expressions",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a camera's index, a video file, a folder of pictures, an address (rtsp://...), a GStreamer pipeline, "
+        "zenoh:KEY, dds:TOPIC, ros2:TOPIC or a .mcap recording",
+    )
+    parser.add_argument(
+        "--to",
+        action="append",
+        metavar="WHERE",
+        help="stdout, zenoh:KEY, dds:TOPIC, ros2:TOPIC, or a .mcap, .mp4, .avi or .mkv file; may be given several "
+        "times (default: stdout)",
+    )
+    arguments.add_engine(parser)
+    arguments.add_detector(parser)
+    parser.add_argument(
+        "--rate", type=float, metavar="HZ", help="pictures per second of a folder, in real time"
+    )
+    parser.add_argument(
+        "--every", action="store_true", help="answer every frame, and let the source wait for it"
+    )
+    parser.add_argument(
+        "--frames", type=arguments.count, metavar="N", help="end after N answered frames"
+    )
+    parser.add_argument(
+        "--deadline", type=float, metavar="MS", help="count answers that take longer, and mark them"
+    )
+    parser.add_argument(
+        "--stall",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="say so when no frame comes for this long (default: %(default)s)",
+    )
+    for option, name, unit, text in (
+        (
+            "--reject",
+            "reject",
+            "P",
+            "call a face unknown below this probability (default: the model's)",
+        ),
+        (
+            "--smooth",
+            "time_constant",
+            "S",
+            "time constant of the smoothing, 0 for none (default: 0.3)",
+        ),
+        (
+            "--hysteresis",
+            "hysteresis",
+            "P",
+            "lead that another expression needs to take over (default: 0.1)",
+        ),
+        ("--dwell", "dwell", "S", "how long a label stays at least (default: 0.5)"),
+        ("--gap", "gap", "S", "how long a face may be away and keep its number (default: 1)"),
+    ):
+        parser.add_argument(option, dest=name, type=float, metavar=unit, help=text)
+    parser.set_defaults(run=commands.run)

@@ -131,6 +131,13 @@ def predict(options: Namespace) -> int:
     return 0
 
 
+def run(options: Namespace) -> int:
+    """The verb ``run``."""
+    from convcut_trt.robot_loop import run as run_loop
+
+    return run_loop(options)
+
+
 def inspect(options: Namespace) -> int:
     """The verb ``inspect``."""
     from convcut_trt import hygiene

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ class Pictures:
 
     Attributes:
         live: With a rate, the pictures do not wait for whoever takes them.
+        rate: Pictures per second, or None.
     """
 
     def __init__(self, folder: Path, rate: float | None = None) -> None:
@@ -126,6 +128,7 @@ class Pictures:
         self._paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
         if not self._paths:
             raise InputError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        self.rate = rate
         self._period = None if rate is None else 1 / rate
         self._halt = threading.Event()
         self.live = rate is not None
@@ -155,6 +158,7 @@ class Capture:
 
     Attributes:
         live: False for a file.
+        rate: Frames per second, as OpenCV has it; None where it does not know.
     """
 
     def __init__(self, target: int | str, live: bool) -> None:
@@ -181,6 +185,9 @@ class Capture:
                 f"OpenCV does not open {target!r}: check that it is there, that no other program holds it, "
                 "and that this OpenCV can read its kind (python -c 'import cv2; print(cv2.getBuildInformation())')"
             )
+
+        rate = self._capture.get(self._cv2.CAP_PROP_FPS)
+        self.rate = rate if 0 < rate < math.inf else None
 
     def __iter__(self) -> Iterator[Frame]:
         offset = time.time_ns() - time.monotonic_ns()
@@ -209,25 +216,32 @@ class Capture:
         timestamp = round(milliseconds * 1e6) if math.isfinite(milliseconds) else -1
         if timestamp > last:
             return timestamp
-        rate = self._capture.get(self._cv2.CAP_PROP_FPS)
-        return last + round(1e9 / rate if 0 < rate < math.inf else 1e9 / 30)
+        return last + round(1e9 / (self.rate or 30))
 
     def close(self) -> None:
         """Lets go of the camera or file."""
         self._capture.release()
 
 
-def open_source(name: str | Path | int, rate: float | None = None) -> Pictures | Capture:
+# What an address starts with or a file ends in, and the module whose ``open_source(rest)`` opens it.
+_TRANSPORTS = {
+    "zenoh:": "convcut_trt.robots.zenoh_node",
+    "dds:": "convcut_trt.robots.dds_node",
+    "ros2:": "convcut_trt.robots.rclpy_node",
+}
+
+
+def open_source(name: str | Path | int, rate: float | None = None) -> Source:
     """Opens what a user names.
 
     Args:
-        name: A folder of pictures, a video file, a camera's index or device file, an address with ``://``, or a
-            GStreamer pipeline with ``!`` in it.
+        name: A folder of pictures, a video file, a camera's index or device file, an address with ``://``, a
+            GStreamer pipeline with ``!`` in it, ``zenoh:KEY``, ``dds:TOPIC``, ``ros2:TOPIC`` or a .mcap recording.
         rate: Pictures per second of a folder.
 
     Raises:
         InputError: There is nothing of that name, or it does not open; or a rate for anything but a folder.
-        BackendMissing: It takes OpenCV, which is not installed.
+        BackendMissing: It takes a library that is not installed; the text names the extra.
     """
     text = str(name)
     if Path(text).is_dir():
@@ -236,11 +250,21 @@ def open_source(name: str | Path | int, rate: float | None = None) -> Pictures |
         raise InputError(f"{text!r} is no folder of pictures: it has a rate of its own")
     if text.isdecimal():
         return Capture(int(text), live=True)
+    for start, module in _TRANSPORTS.items():
+        if text.startswith(start):
+            return _open(module, text.removeprefix(start))
     if "://" in text or "!" in text:
         return Capture(text, live=True)
     if not Path(text).exists():
         raise InputError(
             f"{text!r} is no file, folder or camera: give a video file, a folder of pictures, a camera's index "
-            "like 0, an address like rtsp://..., or a GStreamer pipeline"
+            "like 0, an address like rtsp://... or zenoh:KEY, or a GStreamer pipeline"
         )
+    if Path(text).suffix.lower() == ".mcap":
+        return _open("convcut_trt.robots.mcap_log", text)
     return Capture(text, live=not Path(text).is_file())
+
+
+def _open(module: str, target: str) -> Source:
+    source: Source = import_module(module).open_source(target)
+    return source

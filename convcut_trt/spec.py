@@ -51,6 +51,8 @@ class ModelSpec:
         margin: Crop margin as a share of the face box's longer side, see ``preprocess.crop_box``.
         map_shape: (C, P, P) of the map at the seam between trunk and tail.
         temperature: Divides the logits in front of the softmax.
+        reject: A face whose likeliest expression is below this probability is "unknown" to a robot; see ``track``.
+            0 where none was chosen.
         network: The recipe's network section: trunk, cut, detail, projection, attention ...
         witnesses: Pictures with the trained model's answers.
         provenance: Where the weights come from and what was measured on them.
@@ -66,6 +68,7 @@ class ModelSpec:
     network: Mapping[str, Any]
     witnesses: tuple[Witness, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    reject: float = 0.0
 
     @classmethod
     def read(cls, path: Path) -> ModelSpec:
@@ -90,6 +93,7 @@ class ModelSpec:
             network=fields.get("network", dict),
             witnesses=tuple(_witness(entry) for entry in fields.objects("witnesses")),
             provenance=fields.get("provenance", dict),
+            reject=fields.optional("reject", float) or 0.0,
         )
         if not re.fullmatch(r"\w[\w.+-]*", spec.name):
             raise SpecError(
@@ -99,6 +103,8 @@ class ModelSpec:
             raise SpecError(f"{fields.source}: needs at least two classes, each once; {_FIX}")
         if spec.size < 1 or not 0 <= spec.margin <= 2 or not spec.temperature > 0:
             raise SpecError(f"{fields.source}: size, margin or temperature is out of range; {_FIX}")
+        if not 0 <= spec.reject <= 1:
+            raise SpecError(f"{fields.source}: reject is a probability, 0 to 1; {_FIX}")
         if any(len(witness.probabilities) != len(spec.classes) for witness in spec.witnesses):
             raise SpecError(f"{fields.source}: a witness has not one probability a class; {_FIX}")
         return spec

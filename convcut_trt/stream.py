@@ -1,6 +1,6 @@
 """The robot loop: frames in, faces with steady expressions out, and never behind by more than one frame.
 
-    with Stream(engine, source, detector=detector) as stream, stop_on_signals(stream):
+    with Stream(engine, source) as stream, stop_on_signals(stream):
         for result in stream:
             print(result.frame.timestamp, [(face.track, face.label) for face in result.faces])
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from convcut_trt.errors import ConvcutError, InputError
 from convcut_trt.faces.crop import cut_faces
 from convcut_trt.faces.detect import Detector, crop_margin
+from convcut_trt.faces.detect import detector as open_detector
 from convcut_trt.health import KEPT, Health, percentiles
 from convcut_trt.newest import Newest
 from convcut_trt.sources import Frame, Pixels, Source, open_source
@@ -78,7 +79,7 @@ class Stream:
         engine: Answering,
         source: Source | str | Path | int,
         *,
-        detector: Detector,
+        detector: Detector | None = None,
         tracking: Tracking | None = None,
         newest: bool | None = None,
         deadline: float | None = None,
@@ -92,7 +93,7 @@ class Stream:
         Args:
             engine: From ``load``. All faces of a frame are one batch.
             source: See ``sources``; a string, path or number goes through ``sources.open_source``.
-            detector: Finds the faces; ``whole_picture`` where each picture is one.
+            detector: Finds the faces; ``whole_picture`` where each picture is one. None is ``detect.detector()``.
             tracking: How faces are followed and smoothed.
             newest: Whether a newer frame replaces the one that waits; if not, the source waits. None is what the
                 source says by its attribute ``live``, and True where it says nothing.
@@ -106,18 +107,19 @@ class Stream:
 
         Raises:
             InputError: A bad time, or the source does not open.
-            BackendMissing: The source takes OpenCV, which is not installed.
+            BackendMissing: The source takes OpenCV, which is not installed; or there is no face detector.
         """
         for name, seconds in (("deadline", deadline), ("stall", stall)):
             if seconds is not None and not seconds > 0:
                 raise InputError(f"{name} = {seconds}: give seconds, more than 0")
+        find = open_detector() if detector is None else detector
         opened = open_source(source) if isinstance(source, (str, Path, int)) else source
         live = bool(getattr(opened, "live", True)) if newest is None else newest
         self._engine = engine
-        self._detector = detector
-        self._margin = crop_margin(detector, engine.spec.margin)
+        self._detector = find
+        self._margin = crop_margin(find, engine.spec.margin)
         self._newest = Newest(opened, not live, clock)
-        self._tracker = Tracker(engine.spec.classes, tracking)
+        self._tracker = Tracker(engine.spec.classes, tracking, engine.spec.reject)
         self._deadline, self._stall, self._on_stall = deadline, stall, on_stall
         self._skip_bad = skip_bad
         self._clock = clock

@@ -38,6 +38,7 @@ class Tracking:
         hysteresis: By how much another expression's smoothed probability must lead before the label changes.
         dwell: Seconds for which a label stays at least.
         reject: The label is "unknown" where its smoothed probability is below this; at once, whatever ``dwell`` is.
+            None is the model's own, ``ModelSpec.reject``.
 
     Raises:
         InputError: A value is negative or not finite, or a share above 1.
@@ -49,11 +50,13 @@ class Tracking:
     time_constant: float = 0.3
     hysteresis: float = 0.1
     dwell: float = 0.5
-    reject: float = 0.0
+    reject: float | None = None
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
+            if value is None:
+                continue
             most = 1.0 if name in ("overlap", "hysteresis", "reject") else math.inf
             if not (0 <= value <= most and math.isfinite(value)):
                 limit = "from 0 to 1" if most == 1 else "of at least 0"
@@ -92,17 +95,25 @@ class _Track:
 
 
 class Tracker:
-    """Follows the faces of one stream. Not thread-safe."""
+    """Follows the faces of one stream. Not thread-safe.
 
-    def __init__(self, classes: Sequence[str], options: Tracking | None = None) -> None:
+    Attributes:
+        reject: The probability below which a label is "unknown".
+    """
+
+    def __init__(
+        self, classes: Sequence[str], options: Tracking | None = None, reject: float = 0.0
+    ) -> None:
         """Starts without a face.
 
         Args:
             classes: The K expressions.
             options: See ``Tracking``.
+            reject: The threshold where the options have none.
         """
         self._classes = tuple(classes)
         self._options = options or Tracking()
+        self.reject = reject if self._options.reject is None else self._options.reject
         self._tracks: list[_Track] = []
         self._count = 0
         self._now = 0  # ns; never goes back
@@ -196,7 +207,7 @@ class Tracker:
         return _REJECTED if current == _REJECTED else self._accepted(shares, current)
 
     def _accepted(self, shares: F64, label: int) -> int:
-        return label if shares[label] >= self._options.reject else _REJECTED
+        return label if shares[label] >= self.reject else _REJECTED
 
     def _face(self, track: _Track, raw: F32) -> Face:
         rejected = track.label == _REJECTED

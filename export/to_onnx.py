@@ -100,7 +100,12 @@ def largest_error(model: ConvCut, plan: Recipe, content: bytes, faces: Tensor) -
 
 @torch.no_grad()
 def export(
-    checkpoint_path: Path, directory: Path, *, margin: float = 0.0, real: Tensor | None = None
+    checkpoint_path: Path,
+    directory: Path,
+    *,
+    margin: float = 0.0,
+    reject: float = 0.0,
+    real: Tensor | None = None,
 ) -> ModelSpec:
     """Writes ``NAME.onnx``, ``NAME.spec.json`` and ``witnesses/``, the spec last.
 
@@ -108,6 +113,7 @@ def export(
         checkpoint_path: ``model.safetensors`` of a run.
         directory: Where to write.
         margin: Crop margin for the spec.
+        reject: Probability below which a robot calls a face "unknown"; `evaluate --selective` finds one.
         real: uint8 RGB faces [N, S, S, 3] to check on beside random and synthetic ones.
 
     Raises:
@@ -118,6 +124,8 @@ def export(
         raise InputError(
             f"margin {margin} is no share of a face's side: give 0 to 2, 0.1 for a tenth"
         )
+    if not 0 <= reject <= 1:
+        raise InputError(f"reject {reject} is no probability: give 0 to 1, 0 for never")
     model, plan, note = trained(checkpoint_path)
     if plan.network.attention == "batch":
         raise InputError(
@@ -132,6 +140,7 @@ def export(
         classes=tuple(note["classes"]),
         size=size,
         margin=margin,
+        reject=reject,
         map_shape=(model.detail.channels, model.detail.sizes[-1], model.detail.sizes[-1]),
         temperature=float(note["temperature"]),
         network=plan.network.model_dump(mode="json", exclude={"weights"}),
@@ -188,6 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data", help="real faces to check on as well (64 of its validation split)"
     )
     parser.add_argument("--margin", type=float, default=0.0, help="crop margin (default 0)")
+    parser.add_argument(
+        "--reject",
+        type=float,
+        default=0.0,
+        help="probability below which a robot calls a face unknown; `evaluate --selective` finds one (default 0)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args(arguments)
     real = None
@@ -202,7 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         real = torch.from_numpy(
             np.stack([preprocess.resize(dataset.image(int(row)), plan.input.size) for row in rows])
         )
-    spec = export(options.checkpoint, options.output, margin=options.margin, real=real)
+    spec = export(
+        options.checkpoint,
+        options.output,
+        margin=options.margin,
+        reject=options.reject,
+        real=real,
+    )
     provenance = spec.provenance
     report = {
         "onnx": str(options.output / f"{spec.name}.onnx"),
