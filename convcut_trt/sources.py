@@ -236,7 +236,8 @@ def open_source(name: str | Path | int, rate: float | None = None) -> Source:
 
     Args:
         name: A folder of pictures, a video file, a camera's index or device file, an address with ``://``, a
-            GStreamer pipeline with ``!`` in it, ``zenoh:KEY``, ``dds:TOPIC``, ``ros2:TOPIC`` or a .mcap recording.
+            GStreamer pipeline with ``!`` in it, ``zenoh:KEY``, ``dds:TOPIC``, ``ros2:TOPIC`` or a .mcap recording
+            (``?topic=/NAME`` behind it chooses one of several).
         rate: Pictures per second of a folder.
 
     Raises:
@@ -245,6 +246,8 @@ def open_source(name: str | Path | int, rate: float | None = None) -> Source:
     """
     text = str(name)
     if Path(text).is_dir():
+        if recordings := sorted(Path(text).glob("*.mcap")):  # a bag of rosbag2
+            raise InputError(f"{text} is a bag: give the recording in it, {recordings[0]}")
         return Pictures(Path(text), rate)
     if rate is not None:
         raise InputError(f"{text!r} is no folder of pictures: it has a rate of its own")
@@ -253,6 +256,8 @@ def open_source(name: str | Path | int, rate: float | None = None) -> Source:
     for start, module in _TRANSPORTS.items():
         if text.startswith(start):
             return _open(module, text.removeprefix(start))
+    if Path(text.partition("?")[0]).suffix.lower() == ".mcap":
+        return _open("convcut_trt.robots.mcap_log", text)
     if "://" in text or "!" in text:
         return Capture(text, live=True)
     if not Path(text).exists():
@@ -260,8 +265,6 @@ def open_source(name: str | Path | int, rate: float | None = None) -> Source:
             f"{text!r} is no file, folder or camera: give a video file, a folder of pictures, a camera's index "
             "like 0, an address like rtsp://... or zenoh:KEY, or a GStreamer pipeline"
         )
-    if Path(text).suffix.lower() == ".mcap":
-        return _open("convcut_trt.robots.mcap_log", text)
     return Capture(text, live=not Path(text).is_file())
 
 

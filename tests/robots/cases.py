@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
+import convcut_trt.robots.foxglove  # noqa: F401  # its messages are among the classes, too
 from convcut_trt.robots import messages as m
 from convcut_trt.robots.idl import Message
 

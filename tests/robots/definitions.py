@@ -1,7 +1,8 @@
 """The .msg files of the messages, field lines only, copied from the public definitions.
 
 Sources: ros2/common_interfaces and ros2/rcl_interfaces (builtin_interfaces), ros4hri/hri_msgs (humble-devel),
-ros-perception/vision_msgs (ros2, 4.1.1); Apache-2.0, hri_msgs BSD. Without comments, constants and defaults.
+ros-perception/vision_msgs (ros2, 4.1.1), foxglove/foxglove-sdk (3.2); Apache-2.0, hri_msgs BSD, foxglove_msgs MIT.
+Without comments, constants and defaults.
 """
 
 DEFINITIONS = {
@@ -62,5 +63,37 @@ DEFINITIONS = {
     "vision_msgs/msg/VisionClass": ("uint16 class_id\nstring class_name\n"),
     "vision_msgs/msg/LabelInfo": (
         "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
+    ),
+    "foxglove_msgs/msg/Color": "float64 r\nfloat64 g\nfloat64 b\nfloat64 a\n",
+    "foxglove_msgs/msg/Point2": "float64 x\nfloat64 y\n",
+    "foxglove_msgs/msg/CircleAnnotation": (
+        "builtin_interfaces/Time timestamp\n"
+        "foxglove_msgs/Point2 position\n"
+        "float64 diameter\n"
+        "float64 thickness\n"
+        "foxglove_msgs/Color fill_color\n"
+        "foxglove_msgs/Color outline_color\n"
+    ),
+    "foxglove_msgs/msg/PointsAnnotation": (
+        "builtin_interfaces/Time timestamp\n"
+        "uint8 type\n"
+        "foxglove_msgs/Point2[] points\n"
+        "foxglove_msgs/Color outline_color\n"
+        "foxglove_msgs/Color[] outline_colors\n"
+        "foxglove_msgs/Color fill_color\n"
+        "float64 thickness\n"
+    ),
+    "foxglove_msgs/msg/TextAnnotation": (
+        "builtin_interfaces/Time timestamp\n"
+        "foxglove_msgs/Point2 position\n"
+        "string text\n"
+        "float64 font_size\n"
+        "foxglove_msgs/Color text_color\n"
+        "foxglove_msgs/Color background_color\n"
+    ),
+    "foxglove_msgs/msg/ImageAnnotations": (
+        "foxglove_msgs/CircleAnnotation[] circles\n"
+        "foxglove_msgs/PointsAnnotation[] points\n"
+        "foxglove_msgs/TextAnnotation[] texts\n"
     ),
 }

@@ -72,7 +72,7 @@ def test_the_definition_is_the_public_one(cls: type[Message]) -> None:
         expected = [f"{full(kind, package)} {field}\n" for kind, field in pairs]
         assert found[name] == "".join(expected)
         inner = [full(kind, package).split("[")[0].replace("/", "/msg/") for kind, _ in pairs]
-        needed += [kind for kind in inner if "/" in kind and kind not in needed]
+        needed += dict.fromkeys(kind for kind in inner if "/" in kind and kind not in needed)
     assert set(found) == set(needed)
     assert len(nested) == len(needed) - 1
 

@@ -1,0 +1,174 @@
+"""Recordings as sources: the pictures of an MCAP file, ours or one that ``ros2 bag record`` wrote.
+
+A file whose end is missing or damaged gives all pictures up to there, chunk by chunk, and then one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+from convcut_trt.errors import InputError
+from convcut_trt.optional import load
+from convcut_trt.robots.address import parse
+from convcut_trt.robots.images import decompress, to_frame
+from convcut_trt.robots.messages import CompressedImage, Image
+from convcut_trt.sources import Frame, Pixels
+
+if TYPE_CHECKING:
+    from mcap.records import Channel, Message, Schema
+
+_MAGIC = b"\x89MCAP0\r\n"
+_LISTED = 8  # topics in an error
+
+
+def open_source(address: str) -> Recording:
+    """Opens a recording.
+
+    Args:
+        address: A path, or ``PATH?topic=TOPIC`` where more than one camera was recorded.
+
+    Raises:
+        InputError: Not an MCAP file, or not to be read.
+        BackendMissing: The package mcap is not installed; the text names the extra.
+    """
+    if Path(address).exists():
+        return Recording(Path(address))
+    path, options = parse(address, {"topic": ""}, "run.mcap?topic=/camera/image/compressed")
+    return Recording(Path(path), options["topic"])
+
+
+class Recording:
+    """The pictures of one topic, in the order of the file: ``sensor_msgs/msg/Image`` or ``CompressedImage`` in CDR.
+
+    They come as fast as they are asked for, with the timestamps and frame ids of their headers, numbered from 0,
+    and are decoded when their turn comes. A message that is none of its type is a frame that cannot be decoded.
+
+    Attributes:
+        live: False: the pictures wait for whoever takes them.
+    """
+
+    live = False
+
+    def __init__(self, path: Path, topic: str = "") -> None:
+        """Looks at the first bytes.
+
+        Args:
+            path: Of the file.
+            topic: Whose pictures; "" is the topic of the first one.
+
+        Raises:
+            InputError: Not an MCAP file, or not to be read.
+            BackendMissing: The package mcap is not installed.
+        """
+        load("mcap", "mcap")
+        self._path, self._topic = path, topic
+        try:
+            with path.open("rb") as file:
+                start = file.read(len(_MAGIC))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        if start != _MAGIC:
+            kind = "holds no MCAP recording" if start else "is empty: nothing was recorded"
+            raise InputError(
+                f"{path} {kind}; give a file of `--to x.mcap` or `ros2 bag record -s mcap`, other bags are "
+                "converted by `ros2 bag convert`"
+            )
+
+    def __iter__(self) -> Iterator[Frame]:
+        from mcap.exceptions import EndOfFile
+        from mcap.stream_reader import StreamReader
+
+        count = 0
+        others: dict[str, str] = {}  # topic -> what it holds
+        try:
+            with self._path.open("rb") as file:
+                whole: Any = _Whole(file, self._path.stat().st_size)
+                for frame in self._frames(StreamReader(whole, validate_crcs=True).records, others):
+                    yield frame
+                    count += 1
+        except EndOfFile as error:
+            raise InputError(
+                f"{self._path} has no end, after {count} pictures: it is still being recorded, or its recorder was "
+                "killed; `mcap recover` makes a whole file of it"
+            ) from error
+        except Exception as error:  # damaged bytes raise almost anything
+            raise InputError(
+                f"{self._path} is damaged after {count} pictures ({type(error).__name__}: {error}): "
+                "take another copy, or let `mcap recover` save what follows"
+            ) from error
+        if not count:
+            wanted = f"on {self._topic}" if self._topic else "that can be read"
+            names = [f"{topic} ({kind})" for topic, kind in sorted(others.items())]
+            names[_LISTED:] = ["..."] if len(names) > _LISTED else []
+            raise InputError(
+                f"{self._path} holds no pictures {wanted}: record sensor_msgs/msg/Image or CompressedImage in CDR; "
+                f"there are {', '.join(names) or 'no messages at all'}"
+            )
+
+    def _frames(self, records: Iterator[Any], others: dict[str, str]) -> Iterator[Frame]:
+        from mcap.records import Channel, Message, Schema
+
+        schemas: dict[int, Schema] = {}
+        channels: dict[int, Channel] = {}
+        topic, number = self._topic, 0
+        for record in records:
+            if isinstance(record, Schema):
+                schemas[record.id] = record
+            elif isinstance(record, Channel):
+                channels[record.id] = record
+            elif isinstance(record, Message):
+                channel = channels[record.channel_id]
+                schema = schemas.get(channel.schema_id)
+                kind = schema.name if schema is not None else "no schema"
+                reader = _READERS.get(kind) if channel.message_encoding == "cdr" else None
+                if reader is not None and channel.topic == (topic or channel.topic):
+                    topic = channel.topic
+                    yield _frame(reader, record, number)
+                    number += 1
+                else:
+                    others[channel.topic] = f"{kind} in {channel.message_encoding or 'no encoding'}"
+
+
+def _frame(reader: Callable[[Message, int], Frame], message: Message, number: int) -> Frame:
+    try:
+        return reader(message, number)
+    except InputError as error:
+        return Frame(partial(_refuse, error), message.log_time, sequence=number)
+
+
+def _refuse(error: InputError) -> NoReturn:
+    raise error
+
+
+def _compressed(message: Message, number: int) -> Frame:
+    image = CompressedImage.decode(message.data)
+    # A header whose time was never set: that of the recording instead.
+    timestamp = image.header.stamp.ns or message.log_time
+    return Frame(partial(decompress, image), timestamp, image.header.frame_id, number)
+
+
+def _raw(message: Message, number: int) -> Frame:
+    image = Image.decode(message.data)
+    timestamp = image.header.stamp.ns or message.log_time
+    pixels: Callable[[], Pixels] = partial(to_frame, image)
+    return Frame(pixels, timestamp, image.header.frame_id, number, image.encoding)
+
+
+_READERS = {CompressedImage.ros_type: _compressed, Image.ros_type: _raw}
+
+
+class _Whole:
+    """A file that gives what is asked for or nothing: a record that is cut short is no record."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, length: int) -> bytes:
+        if length > self._left:  # not even tried: a damaged length may be more than the memory
+            return b""
+        data = self._file.read(length)
+        self._left -= length
+        return data if len(data) == length else b""
