@@ -146,7 +146,7 @@ def oldest(uv: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     commands = folder / "venv" / "bin"
     install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", commands / "python"]
     pins = pins_of_3_10(folder)
-    package = f"convcut-trt[ort,cuda12] @ {wheel.as_uri()}"
+    package = f"convcut-trt[ort,cuda12,dds,faces,mcap,zenoh] @ {wheel.as_uri()}"
     run([*install, "-c", pins, package, "pytest", "hypothesis"], folder)
     ask = "import numpy, onnxruntime as ort; print(numpy.__version__, ort.__version__)"
     assert run([commands / "python", "-c", ask], folder).split() == ["2.2.6", "1.23.2"]
