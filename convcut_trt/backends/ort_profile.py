@@ -66,7 +66,7 @@ def _layer(name: str, args: dict[str, Any], batch: int) -> Layer:
         dtype = "int8"
     else:
         dtype = (inputs or outputs or [("?", [])])[0][0]
-    return Layer(name, kind, dtype, _multiply_adds(kind, inputs, outputs) // batch)
+    return Layer(name, kind, dtype, multiply_adds(kind, inputs, outputs) // batch)
 
 
 def _tensor(entry: dict[str, list[int]]) -> tuple[str, list[int]]:
@@ -74,9 +74,10 @@ def _tensor(entry: dict[str, list[int]]) -> tuple[str, list[int]]:
     return _TYPES.get(dtype, dtype), shape
 
 
-def _multiply_adds(
+def multiply_adds(
     kind: str, inputs: list[tuple[str, list[int]]], outputs: list[tuple[str, list[int]]]
 ) -> int:
+    """Of one operation, by its name and the names and shapes of its inputs and outputs."""
     if "Conv" in kind:
         # Scales and zero points may stand between; the weights are the first with as many
         # dimensions as the picture, their output channels first.
