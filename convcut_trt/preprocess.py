@@ -16,12 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt.errors import InputError
 from convcut_trt.frames import frame_size, rgb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Box = tuple[float, float, float, float]
 BITS = 22  # of a weight's fraction: Pillow's PRECISION_BITS, 32 less 8 for the pixel and 2 to spare
@@ -210,21 +214,28 @@ def resize(
     Raises:
         InputError: The array is no picture.
     """
-    from PIL import Image
+    from PIL.Image import fromarray
 
     check_picture(picture)
     mode = "L" if grey else "RGB"
-    image = Image.fromarray(picture)
+    image = fromarray(picture)
     if image.mode != mode:
         image = image.convert(mode)
+    resized = resize_image(image, size, box or (0, 0, *image.size))
+    return np.asarray(resized).reshape(size, size, 1 if grey else 3)
+
+
+def resize_image(image: Image, size: int, box: Box) -> Image:
+    """``resize`` of a Pillow image, as one: what a loop calls that must not copy more than it has to."""
+    from PIL.Image import Resampling
+
+    left, top, right, bottom = box
     width, height = image.size
-    left, top, right, bottom = box or (0, 0, width, height)
     if height > width:
         # Pillow 13 may take the columns first here: a call for each pass keeps the order.
-        image = image.resize((size, height), Image.Resampling.BILINEAR, (left, 0, right, height))
+        image = image.resize((size, height), Resampling.BILINEAR, (left, 0, right, height))
         left, right = 0, size
-    image = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, right, bottom))
-    return np.asarray(image).reshape(size, size, 1 if grey else 3)
+    return image.resize((size, size), Resampling.BILINEAR, (left, top, right, bottom))
 
 
 def check_picture(picture: NDArray[np.uint8]) -> None:

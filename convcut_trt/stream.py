@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -191,7 +192,8 @@ class Stream:
         with self._lock:
             self._counts["processed"] += 1
             self._counts["missed"] += late
-            self._latencies.append((*np.diff(times).tolist(), total))
+            stages = [end - start for start, end in pairwise(times)]
+            self._latencies.append((*stages, total))
         return Result(frame, picture, faces, total / 1e9, late)
 
     def _boxes(self, frame: Frame, picture: Pixels) -> NDArray[np.float64]:

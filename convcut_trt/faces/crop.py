@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from convcut_trt.preprocess import crops, resize
+from convcut_trt.preprocess import crops, resize_image
 
 
 def cut_faces(
@@ -25,13 +25,24 @@ def cut_faces(
     Raises:
         InputError: A box has no area, or is not in the picture.
     """
+    from PIL import Image
+
     height, width = picture.shape[:2]
+    data = np.ascontiguousarray(picture).reshape(-1)
+    squares = crops(boxes, width, height, margin)
     batch = np.empty((len(boxes), size, size, 3), np.uint8)
-    for face, square in zip(batch, crops(boxes, width, height, margin), strict=True):
-        left, top, right, bottom = square.tolist()
+    for number, (left, top, right, bottom) in enumerate(squares.tolist()):
         # What the bilinear filter sees beyond the crop: half an output pixel, or one of the source.
         reach = max((right - left) / size, 1.0) + 1
         x, y = max(0, int(left - reach)), max(0, int(top - reach))
-        part = picture[y : int(bottom + reach) + 1, x : int(right + reach) + 1]
-        face[...] = resize(part, size, box=(left - x, top - y, right - x, bottom - y))
+        # A column more than there are rows, where the picture has one: what is wide is resized in one call.
+        wide, high = (
+            min(width, int(right + reach) + 2) - x,
+            min(height, int(bottom + reach) + 1) - y,
+        )
+        start = (y * width + x) * 3
+        rows = data[start : start + ((high - 1) * width + wide) * 3]
+        part = Image.frombuffer("RGB", (wide, high), rows, "raw", "RGB", width * 3, 1)
+        face = resize_image(part, size, (left - x, top - y, right - x, bottom - y))
+        batch[number] = np.frombuffer(face.tobytes(), np.uint8).reshape(size, size, 3)
     return batch

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
 from cyclonedds.core import (
@@ -26,7 +25,7 @@ from cyclonedds.util import duration
 from convcut_trt.errors import InputError
 from convcut_trt.robots.dds_types import Cdr, carrier
 from convcut_trt.robots.dds_wire import dds_name, delete, join, qos
-from convcut_trt.robots.images import decompress, to_frame
+from convcut_trt.robots.images import frame_of
 from convcut_trt.robots.messages import CompressedImage, Image
 from convcut_trt.sources import Frame
 
@@ -83,21 +82,9 @@ class DdsImages:
                 self._look_for_another_type()
             for sample in self._reader.take(_KEPT):
                 if isinstance(sample, Cdr):  # or a word that a publisher went away
-                    yield self._frame(sample, sequence)
+                    sent: int = sample.sample_info.source_timestamp
+                    yield frame_of(sample.cdr, self._kind.decode, sequence, sent)
                     sequence += 1
-
-    def _frame(self, sample: Cdr, sequence: int) -> Frame:
-        sent: int = sample.sample_info.source_timestamp
-        try:
-            message = self._kind.decode(sample.cdr)
-        except InputError as error:
-            return Frame(partial(_fail, error), sent, sequence=sequence)
-        timestamp, frame_id = message.header.stamp.ns or sent, message.header.frame_id
-        if isinstance(message, Image):
-            return Frame(
-                partial(to_frame, message), timestamp, frame_id, sequence, message.encoding
-            )
-        return Frame(partial(decompress, message), timestamp, frame_id, sequence)
 
     def _look_for_another_type(self) -> None:
         """DDS does not connect a subscriber with a publisher of another type, and says nothing either."""
@@ -124,7 +111,3 @@ class DdsImages:
     def close(self) -> None:
         """Leaves the domain; again does nothing."""
         delete(self._participant)
-
-
-def _fail(error: InputError) -> NoReturn:
-    raise error

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from convcut_trt.errors import InputError
 from convcut_trt.frames import FORMATS, Layout, frame_size
 from convcut_trt.pictures import MAX_PIXELS
+from convcut_trt.robots.cdr import Buffer
 from convcut_trt.robots.messages import CompressedImage, Header, Image
+from convcut_trt.sources import Frame
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -78,6 +82,34 @@ def from_frame(frame: NDArray[np.uint8], format: str, header: Header) -> Image:
     width, height = frame_size(frame, format)
     step = width * FORMATS[format]
     return Image(header, height, width, format, 0, step, frame.tobytes())
+
+
+def frame_of(
+    data: Buffer, decode: Callable[[Buffer], Image | CompressedImage], sequence: int, sent: int
+) -> Frame:
+    """The bytes of a message as a frame with the message's time and frame id; its pixels are not decoded yet.
+
+    What is wrong with them comes out when the frame is decoded, as with any bad picture.
+
+    Args:
+        data: The message in CDR.
+        decode: ``Image.decode`` or ``CompressedImage.decode``.
+        sequence: The frame's number.
+        sent: Its time in nanoseconds where the header was never stamped.
+    """
+    try:
+        message = decode(data)
+    except InputError as error:
+        return Frame(partial(_refuse, error), sent, sequence=sequence)
+    timestamp, frame_id = message.header.stamp.ns or sent, message.header.frame_id
+    if isinstance(message, Image):
+        pixels: Callable[[], NDArray[np.uint8]] = partial(to_frame, message)
+        return Frame(pixels, timestamp, frame_id, sequence, message.encoding)
+    return Frame(partial(decompress, message), timestamp, frame_id, sequence)
+
+
+def _refuse(error: InputError) -> NoReturn:
+    raise error
 
 
 def parse_format(text: str) -> PixelFormat:

@@ -6,19 +6,19 @@ A file whose end is missing or damaged gives all pictures up to there, chunk by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from convcut_trt.errors import InputError
 from convcut_trt.optional import load
 from convcut_trt.robots.address import parse
-from convcut_trt.robots.images import decompress, to_frame
+from convcut_trt.robots.cdr import Buffer
+from convcut_trt.robots.images import frame_of
 from convcut_trt.robots.messages import CompressedImage, Image
-from convcut_trt.sources import Frame, Pixels
+from convcut_trt.sources import Frame
 
 if TYPE_CHECKING:
-    from mcap.records import Channel, Message, Schema
+    from mcap.records import Channel, Schema
 
 _MAGIC = b"\x89MCAP0\r\n"
 _LISTED = 8  # topics in an error
@@ -126,38 +126,16 @@ class Recording:
                 reader = _READERS.get(kind) if channel.message_encoding == "cdr" else None
                 if reader is not None and channel.topic == (topic or channel.topic):
                     topic = channel.topic
-                    yield _frame(reader, record, number)
+                    # A header whose time was never set: that of the recording instead.
+                    yield frame_of(record.data, reader, number, record.log_time)
                     number += 1
                 else:
                     others[channel.topic] = f"{kind} in {channel.message_encoding or 'no encoding'}"
 
 
-def _frame(reader: Callable[[Message, int], Frame], message: Message, number: int) -> Frame:
-    try:
-        return reader(message, number)
-    except InputError as error:
-        return Frame(partial(_refuse, error), message.log_time, sequence=number)
-
-
-def _refuse(error: InputError) -> NoReturn:
-    raise error
-
-
-def _compressed(message: Message, number: int) -> Frame:
-    image = CompressedImage.decode(message.data)
-    # A header whose time was never set: that of the recording instead.
-    timestamp = image.header.stamp.ns or message.log_time
-    return Frame(partial(decompress, image), timestamp, image.header.frame_id, number)
-
-
-def _raw(message: Message, number: int) -> Frame:
-    image = Image.decode(message.data)
-    timestamp = image.header.stamp.ns or message.log_time
-    pixels: Callable[[], Pixels] = partial(to_frame, image)
-    return Frame(pixels, timestamp, image.header.frame_id, number, image.encoding)
-
-
-_READERS = {CompressedImage.ros_type: _compressed, Image.ros_type: _raw}
+_READERS: dict[str, Callable[[Buffer], CompressedImage | Image]] = {
+    kind.ros_type: kind.decode for kind in (CompressedImage, Image)
+}
 
 
 class _Whole:

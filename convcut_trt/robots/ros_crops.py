@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from convcut_trt.errors import InputError
 from convcut_trt.health import KEPT, Health, percentiles
+from convcut_trt.robots.images import frame_of
 from convcut_trt.robots.messages import Header, Image, Time
-from convcut_trt.robots.ros_images import image_frame
 from convcut_trt.sources import Frame
 from convcut_trt.stream import Answering
 from convcut_trt.track import Tracker, Tracking
@@ -157,7 +157,7 @@ class Crops:
         return answers
 
     def _decoded(self, face: str, data: bytes, arrived: int) -> _Crop | None:
-        frame = image_frame(data, Image, 0)
+        frame = frame_of(data, Image.decode, 0, 0)
         try:
             return _Crop(face, frame, self._engine.spec.face(frame.picture()), arrived)
         except InputError as error:

@@ -7,38 +7,16 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 from convcut_trt.errors import InputError
-from convcut_trt.robots.images import decompress, to_frame
+from convcut_trt.robots.images import frame_of
 from convcut_trt.robots.messages import CompressedImage, Image
 from convcut_trt.robots.ros_wire import ros, subscribe
-from convcut_trt.sources import Frame, Pixels
+from convcut_trt.sources import Frame
 
 _POLL_S = 0.1  # how late a stop is noticed while no image comes
-
-
-def image_frame(data: bytes, kind: type[Image | CompressedImage], sequence: int) -> Frame:
-    """The bytes of a message as a frame with the message's time and frame id; not decoded yet.
-
-    What is wrong with them comes out when the frame is decoded, as with any bad picture.
-    """
-    pixels: Callable[[], Pixels]
-    try:
-        message = kind.decode(data)
-    except InputError as error:
-        return Frame(partial(_fail, error), time.time_ns(), sequence=sequence)
-    if isinstance(message, Image):
-        pixels, format = partial(to_frame, message), message.encoding
-    else:
-        pixels, format = partial(decompress, message), "rgb8"
-    return Frame(pixels, message.header.stamp.ns, message.header.frame_id, sequence, format)
-
-
-def _fail(error: InputError) -> NoReturn:
-    raise error
 
 
 class Session:
@@ -106,7 +84,7 @@ class RosImages:
         while not self._halt.is_set():
             self._executor.spin_once(timeout_sec=_POLL_S)
             while self._arrived:
-                yield image_frame(self._arrived.popleft(), self._kind, number)
+                yield frame_of(self._arrived.popleft(), self._kind.decode, number, time.time_ns())
                 number += 1
 
     def stop(self) -> None:
@@ -136,7 +114,7 @@ class Arrivals:
     def __iter__(self) -> Iterator[Frame]:
         number = 0
         while (data := self._queue.get()) is not None:
-            yield image_frame(data, self._kind, number)
+            yield frame_of(data, self._kind.decode, number, time.time_ns())
             number += 1
 
     def stop(self) -> None:
