@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from convcut_trt.backends.base import Backend
 from convcut_trt.candidate import Built, Candidate, Workshop, build_only, make
 from convcut_trt.errors import BuildError, InputError
+from convcut_trt.gates import BUDGETS
 from convcut_trt.int8 import PLACEMENTS
-from convcut_trt.measure import Timings, paired
+from convcut_trt.measure import Timings
 from convcut_trt.typed import Form, form_of
+from convcut_trt.versus import LEAST, Contender, Versus
+
+SECONDS_EACH = 0.25  # of calls of an engine in each opening
 
 
 @dataclass(frozen=True)
@@ -103,18 +109,36 @@ def forms(
 
 
 def time_engines(workshop: Workshop, engines: Mapping[str, Built]) -> list[Timings]:
-    """Times engines in turns, at the usual batch, then at the smallest."""
+    """Compares engines, opened anew several times, at the usual batch, then at the smallest.
+
+    Raises:
+        GateFailed: One answers the same faces otherwise than before.
+    """
     case = workshop.case
     low, usual, _ = case.batch
     timings = []
-    with ExitStack() as opened:
-        sessions = {
-            name: opened.enter_context(built.open(workshop.backend))
-            for name, built in engines.items()
-        }
-        for batch in dict.fromkeys((usual, low)):
-            faces = case.judged.faces[[row % len(case.judged.faces) for row in range(batch)]]
-            timings.append(paired(sessions, faces, case.step))
+    for batch in dict.fromkeys((usual, low)):
+        count = len(case.judged.faces)
+        rows = [(start + np.arange(batch)) % count for start in (0, count // 2)]
+        versus = Versus(
+            [
+                Contender(
+                    name=name,
+                    open=partial(built.open, workshop.backend),
+                    batches=[case.judged.faces[row] for row in rows],
+                    budget=BUDGETS[built.typed.form.precision]["invariance"],
+                )
+                for name, built in engines.items()
+            ],
+            SECONDS_EACH * len(engines),
+            batch,
+        )
+        phase = f"timing, batch {batch}"
+        for number in range(LEAST):
+            case.step(phase, number, LEAST)
+            versus.open_again()
+        case.step(phase, LEAST, LEAST)
+        timings.append(versus.timings)
     return timings
 
 

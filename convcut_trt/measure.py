@@ -1,23 +1,20 @@
-"""Timing engines against each other: in pairs, inside one run, so that what else runs hits all alike."""
+"""What timing engines against each other gives: ratios with intervals, and verdicts."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from convcut_trt.backends.base import Runnable
-from convcut_trt.gates import Step
-from convcut_trt.stats import bootstrap
+from convcut_trt.stats import studentised
 
-ROUNDS = 21
-WARM_UP_S = 0.5
-SLOT_S = (
-    0.1  # an engine's turn in a round: long against the clock, short against drifts of the machine
-)
+F64 = NDArray[np.float64]
+
+SAME = 1.02
+FASTER, SLOWER, ALIKE, INCONCLUSIVE = "faster", "slower", "same", "inconclusive"
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,8 @@ class Ratio:
     """How many times as fast one engine is as another.
 
     Attributes:
-        value: Median over the rounds of time(other) / time(one).
-        low: Of its 95 % bootstrap interval over rounds.
+        value: Geometric mean over the units, openings or rounds, of time(other) / time(one).
+        low: Of its 95 % interval over the units.
         high: The same, upper end.
     """
 
@@ -34,81 +31,72 @@ class Ratio:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, logs: ArrayLike) -> Ratio:
+        """From the logarithms of the ratios of several units, [R]."""
+        values = np.asarray(logs, np.float64)
+        low, high = studentised(values)
+        with np.errstate(over="ignore"):  # of too few units the ends are as far apart as can be
+            return cls(*map(float, np.exp([values.mean(), low, high])))
+
     @property
     def faster(self) -> bool:
-        """Whether it is shown to be faster: the whole interval lies above 1."""
+        """Whether it is shown to be faster at all: the whole interval lies above 1."""
         return self.low > 1
+
+    @property
+    def verdict(self) -> str:
+        """``same``: the interval lies within 2 %; ``faster`` or ``slower``: it lies on one side of 1 and not within
+        2 %; ``inconclusive``: neither."""
+        if self.low >= 1 / SAME and self.high <= SAME:
+            return ALIKE
+        return FASTER if self.low > 1 else SLOWER if self.high < 1 else INCONCLUSIVE
+
+
+def log_ratio(one: ArrayLike, other: ArrayLike) -> float:
+    """Logarithm of how many times as fast the one is as the other, from times taken side by side.
+
+    The median over the pairs: a machine that is slower for a while slows both of a pair, and what strikes one call
+    alone is an outlier. Between identical sessions in 102 openings on a busy machine it varied half as much as the
+    ratio of the medians (``bench/results/openings.md``).
+
+    Args:
+        one: Times [P].
+        other: Times [P].
+    """
+    return float(np.median(np.log(other) - np.log(one)))
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds of each engine, one figure a round, all rounds in one run.
+    """Milliseconds of several engines, taken in units, openings or rounds, in each of which all of them took turns.
 
     Attributes:
         batch: Faces in a call.
-        rounds: Engine -> float64 [R], the median of its calls in each round.
+        units: Engine -> of each unit its time, or float64 [P] its times, each side by side with the same one of the
+            others.
     """
 
     batch: int
-    rounds: Mapping[str, NDArray[np.float64]]
+    units: Mapping[str, Sequence[F64] | F64]
+
+    @cached_property
+    def rounds(self) -> Mapping[str, F64]:
+        """Engine -> float64 [R], the median of each unit."""
+        return {
+            name: np.array([np.median(times) for times in units])
+            for name, units in self.units.items()
+        }
 
     def milliseconds(self, name: str) -> float:
-        """Median over the rounds, for a whole batch."""
+        """Median over the units, for a whole batch."""
         return float(np.median(self.rounds[name]))
 
+    def log_ratios(self, name: str, other: str) -> F64:
+        """``log_ratio`` of ``name`` over ``other`` in each unit, float64 [R]."""
+        pairs = zip(self.units[name], self.units[other], strict=True)
+        return np.array([log_ratio(one, two) for one, two in pairs])
+
     def ratio(self, name: str, other: str) -> Ratio:
-        """How many times as fast ``name`` is as ``other``, from rounds in which both took turns."""
-        ratios = self.rounds[other] / self.rounds[name]
-
-        def medians(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-            order = np.argsort(ratios)
-            sums = np.cumsum(weights[:, order], axis=1)
-            middle: NDArray[np.intp] = (sums >= sums[:, -1:] / 2).argmax(axis=1)
-            values: NDArray[np.float64] = ratios[order][middle]
-            return values
-
-        low, high = bootstrap(medians, len(ratios))
-        return Ratio(float(np.median(ratios)), float(low), float(high))
-
-
-def paired(
-    sessions: Mapping[str, Runnable],
-    faces: NDArray[np.uint8],
-    step: Step,
-) -> Timings:
-    """Times engines in turns; the order within a round is drawn anew each time.
-
-    Args:
-        sessions: Open engines by name.
-        faces: uint8 [B, S, S, 3], the batch of every call.
-        step: Called as ``step(phase, done, total)``.
-    """
-    random = np.random.default_rng(0)
-    phase = f"timing, batch {len(faces)}"
-    calls = {name: _warm_up(session, faces) for name, session in sessions.items()}
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for number in range(ROUNDS):
-        step(phase, number, ROUNDS)
-        for name in random.permutation(list(sessions)):
-            times[name].append(_turn(sessions[name], faces, calls[name]))
-    step(phase, ROUNDS, ROUNDS)
-    return Timings(len(faces), {name: np.array(values) for name, values in times.items()})
-
-
-def _warm_up(session: Runnable, faces: NDArray[np.uint8]) -> int:
-    """Runs an engine until its caches and clocks have settled; how many calls fill a turn."""
-    end = time.perf_counter() + WARM_UP_S
-    durations: list[float] = []
-    while not durations or time.perf_counter() < end:
-        durations.append(_turn(session, faces, 1))
-    return max(1, round(SLOT_S * 1000 / float(np.median(durations))))
-
-
-def _turn(session: Runnable, faces: NDArray[np.uint8], calls: int) -> float:
-    """Milliseconds of a call, the median of several."""
-    durations = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        session.run(faces)
-        durations.append(time.perf_counter() - start)
-    return float(np.median(durations)) * 1000
+        """How many times as fast ``name`` is as ``other``."""
+        return Ratio.of(self.log_ratios(name, other))

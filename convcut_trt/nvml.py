@@ -111,6 +111,12 @@ class Device:
         """Watts, the limit in force."""
         return _watts(self._number("nvmlDeviceGetEnforcedPowerLimit"))
 
+    def energy_j(self) -> float | None:
+        """Joules of the whole board of the GPU since the driver was loaded; from Volta on."""
+        millijoules = ctypes.c_ulonglong()
+        known = self._ask("nvmlDeviceGetTotalEnergyConsumption", millijoules)
+        return millijoules.value / 1000 if known else None
+
     def throttle(self) -> tuple[str, ...] | None:
         """What holds its clocks down; empty where nothing does."""
         bits = ctypes.c_ulonglong()

@@ -189,3 +189,46 @@ def bootstrap(
         parts.append(np.asarray(statistic(weights[:, members].astype(np.float64)), np.float64))
     ends: F64 = np.quantile(np.concatenate(parts), [0.025, 0.975], axis=0)
     return ends
+
+
+def studentised(
+    values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """The symmetric 95 % bootstrap-t interval of a mean (Efron and Tibshirani 1993, section 12.5; Hall 1992, 3.5).
+
+    For few values, as of a dozen openings: percentiles of resampled means are too narrow there (of 12 recorded
+    openings they covered 87 %, these 97 %: ``bench/results/openings.md``).
+
+    Args:
+        values: [N], one for each unit that is drawn.
+        resamples: How many.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper end; minus and plus infinity for one value. Of two or three they are far apart.
+
+    Raises:
+        InputError: No values.
+    """
+    given = np.asarray(values, np.float64)
+    count = len(given)
+    if not count:
+        raise InputError("a bootstrap needs rows: there are no values")
+    if count == 1:
+        return -math.inf, math.inf
+    mean, error = float(given.mean()), float(_standard_error(given[None])[0])
+    if error == 0:
+        return mean, mean
+    drawn = given[np.random.default_rng(seed).integers(count, size=(resamples, count))]
+    # A resample of one value again and again knows nothing of its own error: it is not taken for none.
+    errors = np.maximum(_standard_error(drawn), error / 1000)
+    shares = np.abs(drawn.mean(axis=1) - mean) / errors
+    half = float(np.quantile(shares, 0.95, method="higher")) * error
+    return mean - half, mean + half
+
+
+def _standard_error(rows: F64) -> F64:
+    """Of the mean of each row."""
+    count = rows.shape[1]
+    errors: F64 = rows.std(axis=1, ddof=1) / math.sqrt(count)
+    return errors

@@ -64,8 +64,6 @@ def own_engines(engines: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that times its engines does so in a moment: how well is measured elsewhere."""
-    from convcut_trt import measure
+    from convcut_trt import auto
 
-    monkeypatch.setattr(measure, "ROUNDS", 3)
-    monkeypatch.setattr(measure, "WARM_UP_S", 0.01)
-    monkeypatch.setattr(measure, "SLOT_S", 0.01)
+    monkeypatch.setattr(auto, "SECONDS_EACH", 0.005)

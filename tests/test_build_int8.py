@@ -142,7 +142,7 @@ def test_the_fastest_is_kept_only_where_it_is_shown_to_be() -> None:
     assert auto.fastest(timings, ["fp16", "fp32"]) == "fp16"
     assert auto.fastest(timings, ["fp16", "fp32", "int8 (fc2)"]) == "int8 (fc2)"
     assert auto.verdict("int8 (fc2)", timings, ["fp16"]) == (
-        "within budget: 1.00 ms, 2.00x fp16 (1.90 to 2.10) at batch 4"
+        "within budget: 1.00 ms, 2.00x fp16 (1.95 to 2.05) at batch 4"
     )
     slow = [measure.Timings(4, {"fp16": np.array([1.0] * 9), "int8 (pw)": np.array([2.0] * 9)})]
     assert auto.verdict("int8 (pw)", slow, ["fp16"]).startswith("not worth it here: 2.00 ms, 0.50x")

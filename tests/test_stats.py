@@ -221,3 +221,40 @@ def test_the_calibration_error_is_the_gap_between_sureness_and_truth() -> None:
 def test_a_calibration_error_needs_labels(answers: np.ndarray, labels: list[int]) -> None:
     with pytest.raises(InputError, match="needs a label for each answer"):
         stats.calibration_error(answers, labels)
+
+
+def test_the_studentised_interval_of_many_values_is_the_normal_one() -> None:
+    values = np.random.default_rng(1).normal(10, 2, 1000)
+    low, high = stats.studentised(values)
+    error = values.std() / math.sqrt(1000)
+    assert (low + high) / 2 == pytest.approx(values.mean())
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+@pytest.mark.parametrize("count", [8, 12])
+@pytest.mark.parametrize("kind", ["normal", "laplace"])
+def test_the_studentised_interval_holds_for_few_values(count: int, kind: str) -> None:
+    random = np.random.default_rng(3)
+    held = percentiles = 0
+    for _ in range(400):
+        values = getattr(random, kind)(0, 1, count)
+        low, high = stats.studentised(values, resamples=500)
+        held += low <= 0 <= high
+        low, high = bootstrap(_mean(values), count, resamples=500)
+        percentiles += low <= 0 <= high
+    assert 0.93 <= held / 400 <= 0.99
+    assert percentiles < held  # why there is another
+
+
+def test_values_that_say_nothing_of_their_error() -> None:
+    assert stats.studentised([3.0]) == (-math.inf, math.inf)
+    assert stats.studentised([1.5] * 8) == (1.5, 1.5)
+    # Of two values half of the resamples are one of them twice.
+    low, high = stats.studentised([1.0, 2.0])
+    assert low < -100
+    assert high > 100
+    # The same but for rounding, seven of them to the last bit.
+    low, high = stats.studentised([0.7] * 7 + [0.7 + 1e-12])
+    assert 0.7 - 1e-8 < low < high < 0.7 + 1e-8
+    with pytest.raises(InputError, match="no values"):
+        stats.studentised([])
