@@ -36,7 +36,8 @@ class Tracking:
         time_constant: Of the exponential moving average of the probabilities, in seconds: a step is at 63 % after
             one, at 95 % after three.
         hysteresis: By how much another expression's smoothed probability must lead before the label changes.
-        dwell: Seconds for which a label stays at least.
+        dwell: Seconds for which a label stays at least. "unknown" gives way earlier to a label that is above
+            ``reject`` by ``hysteresis``.
         reject: The label is "unknown" where its smoothed probability is below this; at once, whatever ``dwell`` is.
             None is the model's own, ``ModelSpec.reject``.
 
@@ -200,7 +201,9 @@ class Tracker:
         shares, current = track.smoothed, track.label
         top = int(shares.argmax())
         held = self._since(track.since) < self._options.dwell
-        if current != _REJECTED:
+        if current == _REJECTED:
+            held = held and shares[top] < self.reject + self._options.hysteresis
+        else:
             held = held or float(shares[top] - shares[current]) < self._options.hysteresis
         if not held:
             return self._accepted(shares, top)

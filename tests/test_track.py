@@ -202,13 +202,25 @@ def test_dwell_keeps_a_label_for_its_time() -> None:
     assert labels == ["neutral"] * 3 + ["happiness"] * 3 + ["neutral"]
 
 
-def test_below_the_threshold_the_label_is_unknown_at_once_and_dwell_holds_it_there() -> None:
-    tracker = Tracker(CLASSES, replace(OFF, reject=0.6, dwell=0.5))
+@pytest.mark.parametrize(
+    ("again", "labels"),
+    [
+        (
+            0.65,
+            ["happiness", UNKNOWN, UNKNOWN, "happiness"],
+        ),  # above it by less than the hysteresis
+        (0.71, ["happiness", UNKNOWN, "happiness", "happiness"]),
+    ],
+)
+def test_below_the_threshold_the_label_is_unknown_at_once_and_dwell_holds_it_there(
+    again: float, labels: list[str]
+) -> None:
+    tracker = Tracker(CLASSES, replace(OFF, reject=0.6, dwell=0.5, hysteresis=0.1))
     faces = [
         update(tracker, seconds, at(100), rows(share, 0.0))
-        for seconds, share in ((0, 0.9), (0.1, 0.55), (0.2, 0.9), (0.6, 0.9))
+        for seconds, share in ((0, 0.9), (0.1, 0.55), (0.2, again), (0.6, again))
     ]
-    assert [face.label for face in faces] == ["happiness", UNKNOWN, UNKNOWN, "happiness"]
+    assert [face.label for face in faces] == labels
     assert faces[1].confidence == pytest.approx(0.55)
 
 
