@@ -12,16 +12,18 @@ DEVELOP := $(VENV)/.installed
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: ## build two engines without a GPU and label a picture, in a light environment (no torch)
+demo: ## build two engines without a GPU, label a picture and a video, in a light environment (no torch)
 	@echo "demo: installing the light extras into $(DEMO)"
 	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
-	@$(DEMO)/bin/python $(PIP) '.[rtx]'
+	@$(DEMO)/bin/python $(PIP) '.[rtx,faces]'
 	@echo "demo: a TensorRT-RTX engine for another machine's GPU, gates included"
 	$(DEMO)/bin/convcut-trt build --precision fp16 --backend tensorrt-rtx --target rtx4060ti -o $(DEMO)/engines
 	@echo "demo: an engine for this machine's CPU, gates included"
 	$(DEMO)/bin/convcut-trt build --precision fp16 --backend onnxruntime -o $(DEMO)/engines
 	@echo "demo: what the face in a picture expresses"
 	$(DEMO)/bin/convcut-trt predict $(CURDIR)/examples/astronaut.png --box 110,70,100,120 --engine $(DEMO)/engines --draw $(DEMO)/astronaut.png
+	@echo "demo: the robot loop on a drawn clip: play $(DEMO)/faces.mp4"
+	$(DEMO)/bin/convcut-trt run $(CURDIR)/examples/faces.mp4 --engine $(DEMO)/engines --detector haar --to $(DEMO)/faces.mp4
 
 $(DEVELOP): pyproject.toml constraints.txt CMakeLists.txt
 	@echo "set-up: installing everything, torch included (several GB), into $(VENV)"

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c1c1c; --page: #fff; --faint: #6b6b6b; --line: #d8d8d8; --ours: #e8f1fb }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e4e4; --page: #161616; --faint: #a0a0a0; --line: #3a3a3a; --ours: #1b2c3f }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto;
-  max-width: 60rem; padding: 1rem; overflow-wrap: break-word }
-h1 { font-size: 1.5rem; line-height: 1.25 }
-h2 { font-size: 1.2rem; margin-top: 2.5rem }
-p, li, figcaption { max-width: 46rem }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
-th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line) }
-th { font-weight: 600; white-space: nowrap }
-td { min-width: 4rem }
-tr.ours { background: var(--ours) }
-small, figcaption, .missing { color: var(--faint); font-size: .875rem }
-small { white-space: nowrap }
-figure { margin: 1.5rem 0 }
-figure img { width: 100%; height: auto }
-code { font-size: .875em; overflow-wrap: anywhere }
-a { color: inherit }
-"""
+_SHORT = 24  # letters
+_STYLE = Path(__file__).with_name("report.css").read_text("utf-8")
 
 
 class Html(str):
     """Text that is HTML already; any other text is escaped where it meets a page."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, and what stands below it."""
+
+    title: str
+    body: Html
+
+    @property
+    def anchor(self) -> str:
+        """What a link inside the page leads to."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
 def escaped(text: str) -> Html:
@@ -48,25 +43,54 @@ def joined(parts: Iterable[str], between: str = "") -> Html:
 
 
 def element(name: str, *content: str, **attributes: str) -> Html:
-    """One element; a trailing underscore of an attribute's name falls away (``class_``)."""
+    """One element; a trailing underscore of an attribute's name falls away (``class_``), one inside is a dash."""
     texts = "".join(
-        f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
+        for key, value in attributes.items()
     )
     return Html(f"<{name}{texts}>{joined(content)}</{name}>")
 
 
 def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Html:
     """A table that scrolls by itself where the screen is narrow; each row has a class, which may be empty."""
-    top = element("tr", *(element("th", cell) for cell in head))
+    top = element("tr", *(element("th", cell, scope="col") for cell in head))
     body = [
-        element("tr", *(element("td", cell) for cell in cells), class_=kind) for kind, cells in rows
+        element("tr", *map(_cell, cells), **({"class_": kind} if kind else {}))
+        for kind, cells in rows
     ]
-    return element("div", element("table", top, *body), class_="scroll")
+    label = f"table: {', '.join(head[:3])}"
+    # With a tabindex it scrolls by the keyboard too.
+    return element(
+        "div",
+        element("table", top, *body),
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label=label,
+    )
 
 
-def section(title: str, *content: str) -> Html:
+def _cell(text: str) -> Html:
+    """A cell: short words stay on one line, and long ones get room, so that no cell is a column of syllables."""
+    if isinstance(text, Html):
+        return element("td", text)
+    return element("td", text, class_="short" if len(text) <= _SHORT else "long")
+
+
+def plain_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
+    """``table`` whose rows are all alike."""
+    return table(head, (("", cells) for cells in rows))
+
+
+def bullets(texts: Iterable[str]) -> Html:
+    """A list, nothing where it is empty."""
+    items = [element("li", text) for text in texts]
+    return element("ul", *items) if items else Html()
+
+
+def section(title: str, *content: str) -> Section:
     """A heading, and what stands below it."""
-    return element("section", element("h2", title), *content)
+    return Section(title, joined(content))
 
 
 def missing(what: str, command: str) -> Html:
@@ -81,11 +105,19 @@ def picture(svg: bytes, caption: str) -> Html:
     return element("figure", image, element("figcaption", caption))
 
 
-def page(title: str, *content: str) -> str:
-    """The whole page."""
+def page(title: str, *sections: Section) -> str:
+    """The whole page, with a list of its sections."""
+    links = (element("li", element("a", each.title, href=f"#{each.anchor}")) for each in sections)
+    contents = element("nav", element("ul", *links), aria_label="Contents")
+    parts = (
+        element("section", element("h2", each.title), each.body, id=each.anchor)
+        for each in sections
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        # an empty icon: a browser asks for one otherwise
+        '<link rel="icon" href="data:,">'
         f"{element('title', title)}<style>{_STYLE}</style></head>\n"
-        f"<body>{element('h1', title)}\n" + "\n".join(map(escaped, content)) + "\n</body></html>\n"
+        f"<body>{element('h1', title)}\n{contents}\n" + "\n".join(parts) + "\n</body></html>\n"
     )

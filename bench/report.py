@@ -2,7 +2,8 @@
 
     convcut-trt report --figures figures -o report.html
 
-The figures of others come from ``published.json``, with their sources; ours only from results that a verb wrote.
+What the paper and its like claim comes from ``published.json``, with its sources; ours only from results that a
+verb wrote. Estimates for devices have a section of their own.
 """
 
 from __future__ import annotations
@@ -10,216 +11,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench.page import Html, element, joined, missing, page, picture, section, table
-from bench.results import Ablation, AblationRow, Drawn, Evaluation, Mean, read_figures, read_results
+from bench import (
+    sections_checks,
+    sections_choice,
+    sections_devices,
+    sections_latency,
+    sections_paper,
+    sections_robot,
+    sections_roofs,
+)
+from bench.page import Section, bullets, page, section
+from bench.results import Raw, Results, as_written, read_figures, read_results
 from convcut_trt.errors import InputError
-from convcut_trt.fields import Fields, read_json, write_file
+from convcut_trt.fields import read_json, write_file
 from convcut_trt.guard import guarded
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-_COLUMNS = {"RAF-DB": "raf_db", "FERPlus": "ferplus"}
-_NONE = "–"
-
-
-def comparison(published: Fields, evaluations: Sequence[Evaluation]) -> Html:
-    """The paper's Table 1 with ours below it."""
-    rows = [("", _published_row(row)) for row in published.objects("table_1")]
-    known = [e for e in evaluations if _column(e) is not None]
-    rows += [("ours", _own_row(e, name)) for e in known for name in ("clean", "official")]
-    head = ("method", *_COLUMNS, "what it is", "source", "elsewhere")
-    paper = published.inside("paper")
-    text = element(
-        "p",
-        "Accuracy as Table 1 of ",
-        _link(paper.get("title", str), paper.get("url", str)),
-        f" ({paper.get('authors', str)}, {paper.get('year', int)}) prints it, and ours with 95 % intervals.",
-    )
-    notes = [element("p", note) for note in published.list_of("notes", str)]
-    if not known:
-        notes.append(
-            missing(
-                "Ours are yet to be measured",
-                "convcut-trt evaluate runs/NAME/model.safetensors --data ferplus.npz --json "
-                "> bench/results/NAME.json",
-            )
-        )
-    return section("The paper's Table 1", text, table(head, rows), *notes, _elsewhere(evaluations))
-
-
-def _published_row(row: Fields) -> list[str]:
-    title, url, year = (
-        row.optional("title", str),
-        row.optional("url", str),
-        row.optional("year", int),
-    )
-    figures = [row.optional(column, float) for column in _COLUMNS.values()]
-    source: str = "not found"
-    if title and url:
-        source = _link(f"{row.get('venue', str)} {year}", url, title)
-    return [
-        row.get("method", str),
-        *(_NONE if figure is None else f"{figure:.2f}" for figure in figures),
-        row.get("status", str),
-        source,
-        row.optional("elsewhere", str) or "",
-    ]
-
-
-def _own_row(evaluation: Evaluation, name: str) -> list[str]:
-    entry, column = evaluation.sets[name], _column(evaluation)
-    low, high = entry.interval
-    figure = joined(
-        [
-            element("strong", f"{100 * entry.value:.2f}"),
-            element("small", f" [{100 * low:.1f}, {100 * high:.1f}]"),
-        ]
-    )
-    what = (
-        f"ours, measured: {name} {evaluation.split}, {entry.images:,} images, {len(evaluation.classes)} classes, "
-        f"{_rule(evaluation)}"
-    )
-    return [
-        _name(evaluation.model),
-        *(figure if title == column else _NONE for title in _COLUMNS),
-        what,
-        joined([element("code", evaluation.file), f", SHA-256 {evaluation.sha256[:12]}"]),
-        "",
-    ]
-
-
-def _elsewhere(evaluations: Sequence[Evaluation]) -> Html:
-    """Ours on data that the paper does not have."""
-    rows = [
-        (
-            "ours",
-            [
-                _name(e.model),
-                e.data,
-                f"{name} {e.split}",
-                f"{s.images:,}",
-                _share(s.value),
-                interval,
-            ],
-        )
-        for e in evaluations
-        if _column(e) is None
-        for name, s in e.sets.items()
-        for interval in [f"{_share(s.interval[0])} to {_share(s.interval[1])}"]
-    ]
-    if not rows:
-        return Html()
-    head = ("model", "data", "set", "images", "accuracy", "95 % interval")
-    return joined([element("p", "Ours on other data:"), table(head, rows)])
-
-
-def _column(evaluation: Evaluation) -> str | None:
-    return next((title for title in _COLUMNS if evaluation.data.startswith(title)), None)
-
-
-def _rule(evaluation: Evaluation) -> str:
-    """How right and wrong were told apart."""
-    votes = evaluation.data.startswith("FERPlus")
-    order = {
-        None: "",
-        True: ", the same in any order of the test set",
-        False: ", one face at a time, other answers in batches",
-    }
-    return ("majority of the votes" if votes else "labels as given") + order[evaluation.independent]
-
-
-def _name(model: str) -> str:
-    """A run is called by its folder: its file is always model.safetensors."""
-    path = Path(model)
-    return path.parent.name if path.name == "model.safetensors" else path.stem
-
-
-def ablations(found: Sequence[Ablation]) -> Html:
-    """The paper's Tables 2 and 3 repeated, and what the order of the test set does."""
-    title = "Ablations: the paper's Tables 2 and 3"
-    if not found:
-        return section(
-            title,
-            missing(
-                "They are yet to be run",
-                "convcut-trt ablate runs/NAME/model.safetensors --data ferplus.npz -o bench/results",
-            ),
-        )
-    return section(title, *(part for ablation in found for part in _ablation(ablation)))
-
-
-def _ablation(ablation: Ablation) -> list[Html]:
-    own = ("accuracy, clean", "accuracy, official", "macro F1, clean")
-    orders = ("one at a time", "shuffled", "by class", "by class over one at a time")
-    return [
-        element("p", f"On {ablation.data}, from ", element("code", ablation.file), ", in percent."),
-        element("h3", "Attention and detail extraction"),
-        table(
-            (
-                "attention",
-                "layers of detail",
-                *own,
-                "over no attention",
-                "paper: RAF-DB",
-                "paper: FERPlus",
-            ),
-            [("", _cells(row, 2)) for row in ablation.table_2],
-        ),
-        element("h3", "Layers of detail extraction"),
-        table(
-            ("attention", "layers of detail", *own, "paper: accuracy", "paper: F1"),
-            [("", _cells(row, 2)) for row in ablation.table_3],
-        ),
-        element("h3", "The same weights, other orders of the clean test set"),
-        table(
-            ("attention", "layers of detail", *orders),
-            [("", _cells(row, 0)) for row in ablation.orders],
-        ),
-        element("ul", *(element("li", sentence) for sentence in ablation.differences)),
-    ]
-
-
-def _cells(row: AblationRow, published: int) -> list[str]:
-    """A row's texts, the last ``published`` of them the paper's."""
-    own = [_percent(mean, signed="over" in name) for name, mean in row.means.items()]
-    paper = [_NONE] * published if row.paper is None else [f"{value:.2f}" for value in row.paper]
-    return [row.attention, str(row.layers), *own, *paper]
-
-
-def _percent(mean: Mean | None, *, signed: bool) -> str:
-    if mean is None:
-        return _NONE
-    text = f"{100 * mean.value:{'+' if signed else ''}.1f}"
-    return text if mean.half_width is None else f"{text} ± {100 * mean.half_width:.1f}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}"
-
-
-def figures(drawn: Sequence[Drawn]) -> Html:
-    """The paper's figures, drawn for a model of ours."""
-    title = "The paper's figures, for a model of ours"
-    if not drawn:
-        return section(
-            title,
-            missing(
-                "They are yet to be drawn",
-                "convcut-trt explain runs/NAME/model.safetensors --data ferplus.npz -o figures && "
-                "convcut-trt report --figures figures",
-            ),
-        )
-    pictures = (picture(each.svg, f"The paper's {each.paper}. {each.caption}") for each in drawn)
-    return section(title, *pictures)
-
-
-def _link(text: str, url: str, title: str = "") -> Html:
-    if not url.startswith("https://"):
-        raise InputError(f"{url!r} is no https address: correct it in bench/published.json")
-    return element("a", text, href=url, title=title)
 
 
 def report(results: Path, figures_folder: Path | None) -> str:
@@ -230,23 +41,53 @@ def report(results: Path, figures_folder: Path | None) -> str:
         figures_folder: What ``convcut-trt explain`` wrote; None leaves the figures out.
 
     Raises:
-        InputError: A file there is damaged or of another schema.
+        InputError: A file there is damaged.
     """
     published = read_json(HERE / "published.json", 1, InputError, "restore it from the repository")
     if not results.is_dir() and results != RESULTS:
         raise InputError(f"there is no folder {results}: give the one with the results")
     found = read_results(results)
-    for file in found.others:
-        print(
-            f"{results / file} is left out: neither an evaluation nor an ablation", file=sys.stderr
-        )
+    for file, why in found.left_out.items():
+        print(f"{results / file} is left out: {why}", file=sys.stderr)
     drawn = [] if figures_folder is None else read_figures(figures_folder)
     return page(
         "convcut-trt: what was measured, beside what was published",
-        comparison(published, found.evaluations),
-        ablations(found.ablations),
-        figures(drawn),
+        sections_paper.comparison(published, found.evaluations),
+        sections_paper.ablations(found.ablations),
+        sections_paper.figures(drawn),
+        *_measured(found),
+        *_left_out(found),
     )
+
+
+def _measured(found: Results) -> Iterator[Section]:
+    benches, roofs = found.benches, found.of("roofs")
+    yield sections_devices.measured(benches)
+    yield sections_latency.latency(benches)
+    yield sections_latency.batches(benches)
+    yield sections_choice.comparisons(benches)
+    yield sections_choice.precisions(benches)
+    yield sections_choice.accuracy(benches)
+    yield _of(lambda raw: sections_roofs.roofline(raw, benches), roofs)
+    yield sections_devices.estimates()
+    yield _of(sections_robot.robot, found.of("robot"))
+    yield _of(sections_robot.detectors, found.of("detectors"))
+    yield _of(sections_robot.aligned, found.of("aligned"))
+    yield _of(sections_robot.kernels, found.of("kernels"))
+    yield _of(sections_checks.gates, found.of("gates"))
+    yield _of(sections_checks.engines, found.of("engines"))
+    yield _of(sections_checks.openings, found.of("openings"))
+
+
+def _of(make: Callable[[Sequence[Raw]], Section], files: Sequence[Raw]) -> Section:
+    with as_written(*files):
+        return make(files)
+
+
+def _left_out(found: Results) -> Iterator[Section]:
+    if found.left_out:
+        lines = (f"{file}: {why}" for file, why in found.left_out.items())
+        yield section("Files that are left out", bullets(lines))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -261,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         default=RESULTS,
         metavar="DIR",
-        help="JSON files of `evaluate --json` and `ablate` (default: bench/results of the checkout)",
+        help="JSON files of `bench -o`, `evaluate --json` and `ablate` (default: bench/results of the checkout)",
     )
     parser.add_argument("--figures", type=Path, metavar="DIR", help="what `explain` wrote")
     parser.add_argument(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from convcut_trt import results as bench_results
 from convcut_trt.errors import InputError
 from convcut_trt.fields import Fields
+from convcut_trt.results import Result
 
 SCHEMA = 1  # of every file read here
+MEASURED = ("roofs", "robot", "detectors", "aligned", "kernels", "gates", "engines", "openings")
+"""Files that ``python -m bench.NAME`` and its like write, by the first part of their names."""
 _FIX = "make it again with this version, or move it away"
+_UNKNOWN = "no result of this project, by its name and its fields"
 
 
 @dataclass(frozen=True)
@@ -80,30 +87,92 @@ class Drawn:
     svg: bytes
 
 
+@dataclass(frozen=True)
+class Bench:
+    """What ``convcut-trt bench`` found."""
+
+    file: str
+    result: Result
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A file of ``MEASURED``, as it was read."""
+
+    file: str
+    values: Mapping[str, Any]
+
+
 @dataclass
 class Results:
-    """All results of a folder; ``others`` are files of ours that this report has no place for."""
+    """All results of a folder.
+
+    Attributes:
+        evaluations: See Evaluation.
+        ablations: See Ablation.
+        benches: In the order of their dates.
+        measured: Of each of ``MEASURED`` its files.
+        left_out: File -> why it is not in the report: of another schema, or nothing of ours.
+    """
 
     evaluations: list[Evaluation] = field(default_factory=list)
     ablations: list[Ablation] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
+    benches: list[Bench] = field(default_factory=list)
+    measured: dict[str, list[Raw]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def of(self, kind: str) -> list[Raw]:
+        """The files of one of ``MEASURED``."""
+        return self.measured.get(kind, [])
+
+
+@contextmanager
+def as_written(*files: Raw) -> Iterator[None]:
+    """Around work on files whose fields are only looked at there.
+
+    Raises:
+        InputError: One of them lacks something, or has something else in its place.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        names = " or ".join(raw.file for raw in files)
+        raise InputError(
+            f"{names} is not as this version writes it ({type(error).__name__}: {error}): {_FIX}"
+        ) from error
 
 
 def read_results(folder: Path) -> Results:
     """Reads every ``*.json`` of a folder; none is no mistake, the results may be yet to come.
 
+    A file of another schema is left out and named.
+
     Raises:
-        InputError: A damaged file, or one of another schema; the text names it.
+        InputError: A damaged file; the text names it.
     """
     results = Results()
     for path in sorted(folder.glob("*.json")):
         fields = _read(path)
-        if {"official", "clean"} <= fields.values.keys():
-            results.evaluations.append(_evaluation(path.name, _checked(fields)))
-        elif "summary" in fields.values:
-            results.ablations.append(_ablation(path.name, _checked(fields)))
-        elif not path.with_suffix(".md").is_file():  # else it has a page of its own
-            results.others.append(path.name)
+        keys, kind = fields.values.keys(), path.name.partition(".")[0]
+        known = (
+            {"official", "clean"} <= keys
+            or {"measured", "compared"} <= keys
+            or "summary" in keys
+            or kind in MEASURED
+        )
+        if not known:
+            results.left_out[path.name] = _UNKNOWN
+        elif (found := fields.values.get("schema")) != SCHEMA:
+            results.left_out[path.name] = f"schema {found}, and this version reads {SCHEMA}: {_FIX}"
+        elif {"official", "clean"} <= keys:
+            results.evaluations.append(_evaluation(path.name, fields))
+        elif {"measured", "compared"} <= keys:
+            results.benches.append(Bench(path.name, bench_results.read(path)))
+        elif "summary" in keys:
+            results.ablations.append(_ablation(path.name, fields))
+        else:
+            results.measured.setdefault(kind, []).append(Raw(path.name, fields.values))
+    results.benches.sort(key=lambda bench: bench.result.date)
     return results
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convcut_trt import gates
-from convcut_trt.errors import GateFailed, InputError
+from convcut_trt.errors import GateFailed
 from convcut_trt.gates import Gate
-from convcut_trt.home import DEFAULT_MODEL, engine_folder, find_model
+from convcut_trt.home import engine_folder, find_model
 from convcut_trt.manifest import EngineManifest
 from convcut_trt.progress import Progress
 from convcut_trt.spec import ModelSpec
@@ -92,43 +90,9 @@ def verify(options: Namespace) -> int:
 
 def predict(options: Namespace) -> int:
     """The verb ``predict``."""
-    from convcut_trt.engine import load
-    from convcut_trt.pictures import load_picture
-    from convcut_trt.preprocess import crop_box
+    from convcut_trt.predict import predict as predict_faces
 
-    pictures = [load_picture(file) for file in options.files]
-    boxes = [options.box] * len(pictures)
-    if options.box is None:
-        print(
-            "no face box given: the middle square of each picture is taken for a face",
-            file=sys.stderr,
-        )
-    with load(options.engine or DEFAULT_MODEL, trust=options.trust) as engine:
-        prediction = engine.predict(pictures, boxes)
-        spec = engine.spec
-    if options.draw is not None:
-        margin = 0.0 if options.box is None else spec.margin
-        crops = [
-            crop_box(box, picture.shape[1], picture.shape[0], margin)
-            for picture, box in zip(pictures, boxes, strict=True)
-        ]
-        _draw(options.draw, options.files, pictures, crops, prediction)
-    rows: list[dict[str, Any]] = []
-    for file, label, row in zip(
-        options.files, prediction.labels, prediction.probabilities, strict=True
-    ):
-        shares = {name: round(float(p), 4) for name, p in zip(prediction.classes, row, strict=True)}
-        rows.append({"file": str(file), "label": label, "probabilities": shares})
-    if options.json:
-        print(json.dumps({"predictions": rows}))
-        return 0
-    width = max(len(str(file)) for file in options.files)
-    label_width = max(map(len, prediction.classes))
-    for entry in rows:
-        ranked = sorted(entry["probabilities"].items(), key=lambda item: -item[1])[:3]
-        shown = "   ".join(f"{name} {share:.1%}" for name, share in ranked)
-        print(f"{entry['file']:{width}}  {entry['label']:{label_width}}  {shown}")
-    return 0
+    return predict_faces(options)
 
 
 def run(options: Namespace) -> int:
@@ -190,26 +154,6 @@ def _judged(data: str | None, count: int | None, spec: ModelSpec) -> Judged | No
     from convcut_trt.datasets import open_dataset
 
     return judged.from_dataset(open_dataset(data), spec, count)
-
-
-def _draw(target: Path, files: list[Path], pictures: Any, crops: Any, prediction: Any) -> None:
-    from PIL import Image
-
-    from convcut_trt.draw import annotate
-
-    if len(files) > 1 and target.suffix:
-        raise InputError(f"--draw {target} is one file for {len(files)} pictures: give a folder")
-    targets = [target] if target.suffix else [target / f"{file.stem}.png" for file in files]
-    rows = zip(targets, pictures, crops, prediction.probabilities, strict=True)
-    for path, picture, crop, probabilities in rows:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(annotate(picture, crop, prediction.classes, probabilities)).save(path)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"--draw {path} cannot be written ({error}): give a .png or .jpg path"
-            ) from None
-        print(f"drawn: {path}", file=sys.stderr)
 
 
 def _manifest_json(manifest: EngineManifest) -> dict[str, Any]:

@@ -118,7 +118,8 @@ class Pictures:
 
         Args:
             folder: Looked through without the folders in it.
-            rate: Pictures per second, in real time; None gives each as soon as it is asked for.
+            rate: Pictures per second, in real time; None gives each as soon as it is asked for, stamped as if there
+                were 30 a second.
 
         Raises:
             InputError: No pictures, or a bad rate.
@@ -135,10 +136,11 @@ class Pictures:
 
     def __iter__(self) -> Iterator[Frame]:
         first, begun = time.time_ns(), time.monotonic()
+        # Without a rate the times are those of a video: not how fast this machine reads.
+        period = self._period or 1 / 30
         for number, path in enumerate(self._paths):
-            timestamp = time.time_ns()
+            timestamp = first + round(number * period * 1e9)
             if self._period is not None:
-                timestamp = first + round(number * self._period * 1e9)
                 self._halt.wait(max(0.0, begun + number * self._period - time.monotonic()))
             if self._halt.is_set():
                 return

@@ -282,10 +282,14 @@ def test_the_demo_runs_from_a_wheel_in_a_fresh_environment(wheel: Path, tmp_path
     demo = tmp_path / "demo"
     venv.create(demo, with_pip=True)
     pins = ROOT / "constraints.txt"
-    run([demo / "bin" / "python", "-m", "pip", "install", "-c", pins, f"{wheel}[rtx]"], tmp_path)
+    run(
+        [demo / "bin" / "python", "-m", "pip", "install", "-c", pins, f"{wheel}[rtx,faces]"],
+        tmp_path,
+    )
     recipe = run(["make", "--dry-run", "demo", f"DEMO={demo}"], ROOT)
     commands = [line for line in recipe.splitlines() if line.startswith(f"{demo}/bin/convcut-trt")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         run(command.split(), tmp_path)
     assert (demo / "astronaut.png").is_file()
+    assert (demo / "faces.mp4").is_file()

@@ -46,6 +46,5 @@ def test_an_unknown_address_names_those_there_are(address: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for name in ("a.mcap", "a.mp4"):
-        with pytest.raises(InputError, match="missing"):
-            open_sink(str(tmp_path / "missing" / name), ABOUT)
+    with pytest.raises(InputError, match="missing"):
+        open_sink(str(tmp_path / "missing" / "a.mcap"), ABOUT)

@@ -93,6 +93,8 @@ class Page(HTMLParser):
         values = dict(attrs)
         self.tags.append(tag)
         self.loads += [values[key] or "" for key in ("src", "data", "srcset") if key in values]
+        if tag == "link":
+            self.loads.append(values["href"] or "")
         if tag == "a":
             self.links.append(values["href"] or "")
         if tag == "tr":
@@ -235,10 +237,11 @@ def test_the_page_loads_nothing_runs_nothing_and_escapes_everything(
     page = Page(text)
     assert "script" not in page.tags
     assert "alert('x')" in page.text
-    assert len(page.loads) == 1
-    assert page.loads[0].startswith("data:image/svg+xml;base64,")
+    icon, figure = page.loads
+    assert icon == "data:,"
+    assert figure.startswith("data:image/svg+xml;base64,")
     assert page.links
-    assert all(link.startswith("https://") for link in page.links)
+    assert all(link.startswith(("https://", "#")) for link in page.links)
     assert "@import" not in text
     assert "url(" not in text
     assert "prefers-color-scheme: dark" in text
@@ -246,12 +249,28 @@ def test_the_page_loads_nothing_runs_nothing_and_escapes_everything(
     assert "The paper's figure 5." in page.text
 
 
-def test_files_of_another_kind_are_left_out_and_named(
-    results: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("latency.json", {"schema": 4, "samples": []}, "no result of this project"),
+        ("empty.json", {}, "no result of this project"),
+        ("old.json", evaluation(schema=0), "schema 0, and this version reads 1"),
+        ("none.json", evaluation(schema=None), "schema None, and this version reads 1"),
+        ("bench.json", {"schema": 7, "measured": [], "compared": []}, "schema 7, and"),
+        ("roofs.json", {"schema": 2, "parts": {}}, "schema 2, and"),
+    ],
+)
+def test_files_of_another_kind_or_schema_are_left_out_and_named(
+    name: str,
+    values: dict[str, Any],
+    why: str,
+    results: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (results / "latency.json").write_text('{"schema": 4, "samples": []}')
-    report(results, None)
-    assert "latency.json is left out" in capsys.readouterr().err
+    (results / name).write_text(json.dumps(values))
+    text = Page(report(results, None)).text
+    assert f"{name} is left out: {why}" in capsys.readouterr().err
+    assert f"Files that are left out {name}: {why}" in text
 
 
 def _spoilt(**changes: Any) -> Callable[[Path], Any]:
@@ -269,8 +288,6 @@ BAD: dict[str, Callable[[Path], Any]] = {
     "a list": lambda results: (results / "mini.json").write_text("[1]"),
     "deep": lambda results: (results / "mini.json").write_text("[" * 100_000),
     "a folder": _folder,
-    "older schema": _spoilt(schema=0),
-    "no schema": _spoilt(schema=None),
     "no accuracy": _spoilt(clean={"images": 3}),
     "not a share": _spoilt(
         clean={"images": 3, "accuracy": 75.0, "accuracy_interval": [65.7, 82.5]}

@@ -1,0 +1,165 @@
+"""Rooflines: what layers and networks reach of what a device could do, and what estimates of a CPU are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from bench import charts
+from bench.charts import Plot
+from bench.page import Html, Section, element, missing, plain_table, section
+from bench.results import Bench, Raw
+from bench.roofs import typed_model
+from bench.sections_devices import device_of, estimate_of, typical
+from bench.sections_latency import commit, middle, name_of, short
+from convcut_trt.home import find_model, zoo_names
+from convcut_trt.network import read_model
+from convcut_trt.roofline import Estimate
+from convcut_trt.work import ON_CPU, PRODUCTS, Work, layers
+
+_COMMAND = "python -m bench.roofs conv-cut-mini --precision fp32"
+Point = tuple[str, int, float, float]
+"""Name, series, operations a byte, 1e9 operations a second."""
+
+
+def roofline(roofs: Sequence[Raw], benches: Sequence[Bench]) -> Section:
+    """The plots, and a table of whole networks."""
+    text = element(
+        "p",
+        "A point is a layer, or a whole network: its operations a byte (a multiply-add is two) and how many it did "
+        "in a second. The slanted lines are bandwidths, the level ones peaks of computing; operations and "
+        "bytes are counted in the graph. A CPU's lines are measured too, beside other work and at their lower "
+        "quartile, so that a layer may come to lie a little above.",
+    )
+    drawn = [figure for raw in roofs for figure in _cpu(raw)]
+    drawn += [figure for bench in benches for figure in _gpu(bench)]
+    tables = [table for raw in roofs for table in _wholes(raw)]
+    if not drawn and not tables:
+        return section("Rooflines", missing("Yet to be measured", _COMMAND))
+    return section("Rooflines", text, charts.figures(drawn), *tables)
+
+
+def _cpu(raw: Raw) -> Iterator[Html]:
+    """A plot for each precision of a bundled model: its layers below the measured roofs of the CPU."""
+    for part in raw.values["parts"].values():
+        name = part["network"].partition(",")[0]
+        if name not in zoo_names():
+            continue
+        model = typed_model(read_model(find_model(name)), part["precision"])
+        work = {layer.name: layer for layer in layers(model, 1, ON_CPU)}
+        points: list[Point] = [
+            (layer.kind, PRODUCTS.index(layer.kind), *_at(layer, row["measured_us"]))
+            for row in part["layers"]
+            if (layer := work.get(row["name"])) is not None and layer.multiply_adds
+        ]
+        if not points:
+            continue
+        worst = max(part["passes"], key=lambda found: found["factor"])["roofs"]
+        peaks = {k: v * 1000 for k, v in worst["tflops"].items() if k != "fp16"}
+        bandwidths = {"memory": worst["memory_gb_s"], "last cache": worst["cache_gb_s"]}
+        title = (
+            f"{part['network']}, {part['precision']}, on a CPU of {part['machine']['cores']} cores"
+        )
+        caption = (
+            f"{title}: layers above 2 % of the time, measured by onnxruntime's profile; the roofs are measured "
+            f"too. {part['command']}, {part['date'][:10]}{commit(part['commit'])}, {raw.file}."
+        )
+        yield _plot(title, caption, points, peaks, bandwidths, sorted({p[:2] for p in points}))
+
+
+def _at(work: Work, microseconds: float) -> tuple[float, float]:
+    operations = 2 * work.multiply_adds
+    return operations / work.bytes, operations / microseconds / 1e3
+
+
+def _gpu(bench: Bench) -> Iterator[Html]:
+    """Whole networks below the datasheet's roofs, where the device is known."""
+    device = device_of(bench.result.machine)
+    if device is None:
+        return
+    names = short([one.subject.name for one in bench.result.measured])
+    points: list[Point] = []
+    for number, one in enumerate(bench.result.measured):
+        series = typical(one)
+        guess = series and estimate_of(bench.result.machine, one.subject, series.batch)
+        if series and guess:
+            place = _whole(guess, middle(series.times))
+            points.append((names[one.subject.name], number, *place))
+    if not points:
+        return
+    figures = device.figures()
+    peaks = {
+        "fp32": figures.fp32_tflops * 1e3,
+        "fp16": figures.fp16_tflops * 1e3,
+        "int8": figures.int8_tops * 1e3,
+    }
+    title = f"Whole networks on {name_of(bench)}, below the datasheet's roofs"
+    caption = f"{title}. {bench.result.command}, {bench.result.date[:10]}, {bench.file}."
+    legend = [(name, number) for name, number, *_ in points]
+    yield _plot(title, caption, points, peaks, {"memory": figures.bandwidth_gb_s}, legend)
+
+
+def _whole(guess: Estimate, milliseconds: float) -> tuple[float, float]:
+    operations = 2 * sum(layer.work.multiply_adds for layer in guess.layers)
+    moved = sum(layer.work.bytes for layer in guess.layers)
+    return operations / moved, operations / milliseconds / 1e6
+
+
+def _plot(
+    title: str,
+    caption: str,
+    points: Sequence[Point],
+    peaks: Mapping[str, float],
+    bandwidths: Mapping[str, float],
+    legend: Sequence[tuple[str, int]],
+) -> Html:
+    ridge = max(peaks.values()) / min(bandwidths.values())
+    x = charts.logarithmic(
+        "operations a byte",
+        [*(point[2] for point in points), max(p[2] for p in points) * 6, ridge / 30],
+    )
+    rates = [point[3] for point in points]
+    y = charts.logarithmic("10⁹ operations/s", [*rates, *(1.3 * peak for peak in peaks.values())])
+    told = "; ".join(f"{name}: {rate:.3g} at {at:.3g}" for name, _, at, rate in points)
+    roofs = [f"{name} {charts.number(peak)}" for name, peak in peaks.items()]
+    roofs += [f"{name} {rate:.4g} GB/s" for name, rate in bandwidths.items()]
+    plot = Plot(f"Roofline: {title}", f"Roofs: {', '.join(roofs)}. Points: {told}", x, y)
+    low, high, bottom = 10**x.low, 10**x.high, 10**y.low
+    for name, peak in peaks.items():
+        plot.line([(peak / max(bandwidths.values()), peak), (high, peak)], 6, "roof")
+        plot.note(high, peak, f"{name} {charts.number(peak)}")
+    for rate in bandwidths.values():
+        start = max(low, bottom / rate)
+        plot.line(
+            [(start, start * rate), (end := max(peaks.values()) / rate, end * rate)], 6, "roof"
+        )
+    for _, series, at, rate in points:
+        plot.mark(at, rate, series)
+    return charts.figure(plot.svg(), f"{caption} {', '.join(roofs)}.", legend)
+
+
+def _wholes(raw: Raw) -> Iterator[Html]:
+    """What the estimates of whole networks are worth on the CPU that they were held against."""
+    yield element("h3", "Estimates against measurements of whole networks")
+    rows = []
+    for part in raw.values["parts"].values():
+        passes = part["passes"]
+        shares = [found["floor_ms"] / found["measured_ms"] for found in passes]
+        rows.append(
+            (
+                *(part["network"], part["precision"]),
+                *(
+                    _ends([found[key] for found in passes])
+                    for key in ("measured_ms", "estimate_ms")
+                ),
+                _ends([100 * share for share in shares]),
+                _ends([found["factor"] for found in passes]),
+                f"CPU, {part['machine']['cores']} cores: {part['command']}, {part['date'][:10]}",
+            )
+        )
+    head = ("network", "precision", "measured, ms", "estimate, ms", "of the floor's speed, %")
+    yield plain_table((*head, "factor between both", "where"), rows)
+
+
+def _ends(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
