@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import nnls
 
+from convcut_trt.optional import load
 from convcut_trt.roofline import Roofs, Speed
 from convcut_trt.work import PRODUCTS, Work
+
+onnxruntime = load("onnxruntime", "ort")
 
 F64 = NDArray[np.float64]
 SIZE = 768  # of the square matrices

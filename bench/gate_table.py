@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 import convcut_trt
 from bench.breakages import EXPORTS, GRAPHS, Breakage
@@ -36,9 +35,12 @@ from convcut_trt.guard import guarded
 from convcut_trt.int8 import PLACEMENTS
 from convcut_trt.judge import Case, as_written, judge
 from convcut_trt.network import read_model
+from convcut_trt.optional import load
 from convcut_trt.proof import check_proof, check_tail, prove
 from convcut_trt.ranges import Ranges
 from convcut_trt.typed import PRECISIONS, Form, Typed, form_of, to_typed
+
+onnxruntime = load("onnxruntime", "ort")
 
 SCHEMA = 1
 BATCH = (1, 8, 16)

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
+from convcut_trt.optional import load
 from convcut_trt.work import Work
+
+onnxruntime = load("onnxruntime", "ort")
 
 F64 = NDArray[np.float64]
 _PROVIDERS = ["CPUExecutionProvider"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from bench import (
     sections_checks,
     sections_choice,
+    sections_confusion,
     sections_devices,
     sections_latency,
     sections_paper,
@@ -68,6 +69,7 @@ def _measured(found: Results) -> Iterator[Section]:
     yield sections_choice.comparisons(benches)
     yield sections_choice.precisions(benches)
     yield sections_choice.accuracy(benches)
+    yield sections_confusion.confusion(benches)
     yield _of(lambda raw: sections_roofs.roofline(raw, benches), roofs)
     yield sections_devices.estimates()
     yield _of(sections_robot.robot, found.of("robot"))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 import convcut_trt
@@ -29,9 +28,12 @@ from convcut_trt.errors import GateFailed, InputError
 from convcut_trt.gates import Step
 from convcut_trt.home import Model, find_model
 from convcut_trt.network import read_onnx
+from convcut_trt.optional import load
 from convcut_trt.preprocess import resize
 from convcut_trt.progress import Progress
 from convcut_trt.ranges import METHODS, SCHEMA, Ranges
+
+onnxruntime = load("onnxruntime", "ort")
 
 IMAGES = 512
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convcut_trt.backends.base import Runnable
 from convcut_trt.gates import Step
+from convcut_trt.optional import load
 from convcut_trt.spec import OUTPUTS
 
 if TYPE_CHECKING:
@@ -65,8 +66,7 @@ def reference(model: onnx.ModelProto, faces: Faces, step: Step) -> Reference:
         faces: uint8 [N, S, S, 3].
         step: Called as ``step(phase, done, total)``.
     """
-    import onnxruntime
-
+    onnxruntime = load("onnxruntime", "ort")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False

@@ -7,8 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convcut_trt import __version__, arguments, commands, lab
+from convcut_trt import (
+    __version__,
+    arguments,
+    bench_entrants,
+    bench_verb,
+    commands,
+    lab,
+    sweep,
+    sweep_plan,
+)
+from convcut_trt.bench_entrants import Peers
 from convcut_trt.guard import guarded
+from convcut_trt.home import DEFAULT_MODEL
+from convcut_trt.typed import DEFAULT_PLACEMENT
 
 _WAY = """\
 the way:  convcut-trt doctor                                  what this machine can do
@@ -19,8 +31,13 @@ a GPU elsewhere:  convcut-trt build --precision fp16 --target rtx4060ti
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns its exit code. A user's mistake prints one sentence, no traceback."""
+def main(arguments: Sequence[str] | None = None, peers: Peers | None = None) -> int:
+    """Runs one verb and returns its exit code. A user's mistake prints one sentence, no traceback.
+
+    Args:
+        arguments: As typed.
+        peers: What ``bench --against`` takes beside engines; None leaves peers to the checkout.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in lab.VERBS:
         return guarded(lambda: lab.run(given[0], given[1:]), as_json=False)
@@ -28,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is None:
         _parser().print_help()
         return 0
+    if options.run is bench_verb.bench:
+        if options.sweep:
+            return guarded(lambda: sweep.sweep(options), as_json=options.json)
+        if peers is None and bench_entrants.names_peers(options.against):
+            return guarded(lambda: lab.run("bench", given[1:]), as_json=options.json)
+        return guarded(lambda: bench_verb.bench(options, peers), as_json=options.json)
     return guarded(lambda: int(options.run(options)), as_json=options.json)
 
 
@@ -44,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(verbs)
     _add_verify(verbs)
     _add_predict(verbs)
+    _add_bench(verbs)
     _add_run(verbs)
     inspect = _verb(
         verbs,
@@ -101,7 +125,8 @@ def _add_build(verbs: object) -> None:
     parser.add_argument(
         "--backend",
         default="auto",
-        help="tensorrt, tensorrt-rtx, onnxruntime; auto: the first that runs here, or tensorrt-rtx with --target",
+        help="tensorrt, tensorrt-rtx, onnxruntime, openvino; auto: the first that runs here, or tensorrt-rtx with "
+        "--target",
     )
     parser.add_argument(
         "--target",
@@ -176,6 +201,95 @@ def _add_build(verbs: object) -> None:
     parser.set_defaults(run=commands.build)
 
 
+def _add_bench(verbs: object) -> None:
+    parser = _verb(
+        verbs,
+        "bench",
+        "measure engines on this device, and against each other",
+        "convcut-trt bench --batch 1,4 -o bench.json",
+    )
+    parser.add_argument(
+        "engines",
+        nargs="*",
+        metavar="ENGINE",
+        help="engines, folders of engines, or models (default: the newest of each precision in the cache); with "
+        "--sweep the networks: zoo names, .onnx files or folders with one (default: "
+        + DEFAULT_MODEL
+        + ")",
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one more engine, or another system to compare with: "
+        + ", ".join(bench_entrants.PEERS)
+        + " (of a "
+        "checkout), or all of them that are here; may be given several times",
+    )
+    parser.add_argument(
+        "--model",
+        help="for other systems: the FP32 model the engine was built from (default: the bundled one of its name)",
+    )
+    parser.add_argument(
+        "--data", metavar="FACES", help="labelled faces: how many of them each engine answers right"
+    )
+    parser.add_argument(
+        "--batch",
+        type=bench_verb.sizes,
+        metavar="N,N...",
+        help="batches; engines are compared at the first (default: those the engine was built for)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=bench_verb.seconds,
+        default=5.0,
+        help="of each measurement, and of each opening of a comparison (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--openings",
+        type=arguments.count,
+        default=12,
+        metavar="N",
+        help="how often compared engines are opened anew, 8 or more (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the result (default: a new file in results/ of the cache); with --sweep a folder, where the same "
+        "command goes on with what is missing (default: sweep/ of the cache)",
+    )
+    _add_sweep(parser)
+    parser.set_defaults(run=bench_verb.bench)
+
+
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "a sweep",
+        "Builds an engine of every combination, and compares each with the first that passes.",
+    )
+    group.add_argument(
+        "--sweep",
+        action="store_true",
+        help="build, check, measure and compare; goes on where it was stopped",
+    )
+    for option, text in (
+        ("precision", "all"),
+        ("placement", f"of int8: {DEFAULT_PLACEMENT}"),
+        ("mlp", "both"),
+        ("tail", "native, and kernel on a GPU"),
+        ("backend", "those that run here"),
+    ):
+        group.add_argument(
+            f"--{option}",
+            type=sweep_plan.several(option),
+            metavar="A,B...",
+            help=f"{', '.join(sweep_plan.AXES[option])} (default: {text})",
+        )
+
+
 def _add_verify(verbs: object) -> None:
     parser = _verb(
         verbs,
@@ -212,7 +326,7 @@ def _add_predict(verbs: object) -> None:
         verbs,
         "predict",
         "say what faces in pictures express",
-        "convcut-trt predict portrait.png --box 110,70,100,120 --draw out.png",
+        "convcut-trt predict photo.jpg --detector haar --draw out.png",
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="pictures")
     arguments.add_engine(parser)

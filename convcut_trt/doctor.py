@@ -21,10 +21,10 @@ from convcut_trt.combinations import Fact
 from convcut_trt.errors import BackendMissing, ConvcutError
 from convcut_trt.home import zoo_names
 from convcut_trt.manifest import EngineManifest, manifests
-from convcut_trt.optional import how_to_install
+from convcut_trt.optional import how_to_install, unreported
 
 _TENSORRTS = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")
-_LIBRARIES = ("numpy", "PIL", "onnx", "onnxruntime", *_TENSORRTS, "cuda.bindings")
+_LIBRARIES = ("numpy", "PIL", "onnx", "onnxruntime", "openvino", *_TENSORRTS, "cuda.bindings")
 _MIB, _GIB = 2**20, 2**30
 
 
@@ -121,7 +121,8 @@ def problems(versions: dict[str, str], gpu: dict[str, Any]) -> list[dict[str, st
 
 def _version(name: str) -> str:
     try:
-        module = importlib.import_module(name)
+        with unreported(name):
+            module = importlib.import_module(name)
     except (ImportError, OSError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name in (
             name,

@@ -191,7 +191,8 @@ class Engine:
         return session.run(batch, out)
 
     def clone(self) -> Engine:
-        """The same engine for another thread: weights are shared, nobody waits for anybody; closed by itself."""
+        """The same engine for another thread, closed by itself: weights are shared, calls run side by side, but on
+        OpenVINO, where they take turns."""
         return Engine(self.manifest, self._opened().clone())
 
     def _opened(self) -> Session:

@@ -28,7 +28,8 @@ def misfit(manifest: EngineManifest, precision: str | None = None, backend: str 
         return f"is {manifest.precision['asked']}, {precision} was asked for"
     if backend not in ("auto", manifest.flavour):
         return f"is for {manifest.flavour}, {backend} was asked for"
-    if reason := backends.get(manifest.flavour).can_run():
+    runner = backends.get(manifest.flavour)
+    if reason := runner.can_run() or runner.refuses(manifest.precision["asked"]):
         device = manifest.target or manifest.compute_capability
         where = (
             f"was built for {device} (compute capability {manifest.compute_capability})"

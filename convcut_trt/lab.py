@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,14 @@ VERBS = {
     "ablate": "repeat the paper's ablations behind a trained trunk",
     "explain": "draw the paper's figures for a trained model",
     "calibrate": "find the ranges that an INT8 engine is built from",
-    "report": "write the results as one HTML page, beside the paper's",
+    "report": "write all results as one HTML page, beside the paper's",
 }
 # What `python -m` runs for a verb, where it is not export.
-_MODULES = {"calibrate": ("calib", "calibrate"), "report": ("bench.report",)}
+_MODULES = {
+    "calibrate": ("calib", "calibrate"),
+    "report": ("bench.report",),
+    "bench": ("bench.against",),  # a robot's verb, which other systems make one of the lab
+}
 _NAME = re.compile(r'^name\s*=\s*"convcut-trt"', re.MULTILINE)
 
 
@@ -61,4 +66,9 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     # -P keeps the current folder off the path: an export/ in it must not stand for ours
     module = _MODULES.get(verb, ("export", verb))
     command = [sys.executable, "-P", "-m", *module, *arguments]
-    return subprocess.call(command, env=environment)
+    # Ctrl-C goes to both: this one waits for what the other makes of it, which may be a result to keep.
+    former = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        return subprocess.call(command, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, former)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
 from convcut_trt.errors import BackendMissing
+
+_REPORTERS = {"openvino": "openvino_telemetry"}
+"""Package -> what it tells its maker over the network with, at every import, and keeps a count of that at home."""
+_OPT_OUTS = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
+"""Package -> the variable that keeps it from the same. onnxruntime looks at it once, while it is imported; its
+``disable_telemetry_events`` comes too late for the first report (Privacy.md in its package, 1.29 and later)."""
 
 
 def load(name: str, extra: str) -> ModuleType:
@@ -16,7 +26,8 @@ def load(name: str, extra: str) -> ModuleType:
         ModuleNotFoundError: It is installed but lacks a package of its own: not ours to explain.
     """
     try:
-        return import_module(name)
+        with unreported(name):
+            return import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
@@ -26,6 +37,29 @@ def load(name: str, extra: str) -> ModuleType:
             f"{name} is installed but does not load ({error}): reinstall it, "
             f"{how_to_install(extra)}"
         ) from error
+
+
+@contextmanager
+def unreported(name: str) -> Iterator[None]:
+    """Lets ``name`` be imported without its reports; nothing changes for whoever has imported it already.
+
+    A variable that the user has set is obeyed as it is. Afterwards modules and variables are as they were.
+    """
+    reporter, variable = _REPORTERS.get(name), _OPT_OUTS.get(name)
+    hidden = reporter is not None and reporter not in sys.modules
+    opted = variable is not None and variable not in os.environ
+    if hidden and reporter is not None:
+        # importing it fails, which ``name`` is ready for
+        sys.modules[reporter] = None  # type: ignore[assignment]
+    if opted and variable is not None:
+        os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        if hidden and reporter is not None:
+            sys.modules.pop(reporter, None)
+        if opted and variable is not None:
+            os.environ.pop(variable, None)
 
 
 def how_to_install(extra: str) -> str:

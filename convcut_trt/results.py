@@ -133,6 +133,7 @@ class Accuracy:
         share: Answered right.
         low: Lower end of its 95 % interval.
         high: Upper end.
+        confusion: Of each class, the true one, how often every class was answered, in the order of the classes.
     """
 
     data: str
@@ -140,6 +141,7 @@ class Accuracy:
     share: float
     low: float
     high: float
+    confusion: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

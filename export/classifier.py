@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -18,12 +17,15 @@ from tqdm import tqdm
 from convcut_trt.datasets import Dataset
 from convcut_trt.errors import InputError
 from convcut_trt.home import find_model
+from convcut_trt.optional import load
 from convcut_trt.preprocess import resize
 from convcut_trt.spec import INPUT
 from export.data import normalise
 from export.model import ConvCut
 from export.recipe import Recipe
 from export.to_onnx import trained
+
+onnxruntime = load("onnxruntime", "ort")
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]

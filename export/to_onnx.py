@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor
 
@@ -23,12 +22,15 @@ import convcut_trt
 from convcut_trt import preprocess
 from convcut_trt.errors import ConvcutError, InputError
 from convcut_trt.fields import sha256, write_file
+from convcut_trt.optional import load
 from convcut_trt.spec import INPUT, OUTPUTS, ModelSpec, Witness
 from export import checkpoint, recipe, witnesses
 from export.data import open_faces
 from export.deploy import Deployed, deploy, normalised
 from export.model import ConvCut
 from export.recipe import Recipe
+
+onnxruntime = load("onnxruntime", "ort")
 
 OPSET = 20  # 18 ... 20: JetPack 6 ends at onnxruntime 1.23
 IR_VERSION = 10

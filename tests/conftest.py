@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# What tests import plainly reports to nobody either, see convcut_trt.optional.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # The same examples on every run, and no deadline: CI machines are shared and slow at times.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")

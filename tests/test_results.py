@@ -114,7 +114,7 @@ def example() -> Result:
         not_measured={"on the GPU": "no"},
         memory=Memory(100, 50, 200, None),
         energy=Energy(0.01, 20.0, 5.0, 1, 1000, 10.0, "a board"),
-        accuracy=Accuracy("faces", 100, 0.9, 0.85, 0.95),
+        accuracy=Accuracy("faces", 100, 0.9, 0.85, 0.95, {"happy": [45, 5], "sad": [5, 45]}),
         before=moment(1.0),
         after=moment(20.0),
         flags={"busy": "others took 30% of the CPU"},

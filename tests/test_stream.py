@@ -769,7 +769,8 @@ def test_a_camera_is_stamped_with_the_time_and_its_end_is_an_error(
     stamps = [before - 10**6, *(result.frame.timestamp for result in results)]
     assert stamps == sorted(stamps) and stamps[-1] < time.time_ns() + 10**6
     assert (opened[0].target, opened[0].api, opened[0].released) == (target, api, True)
-    assert isinstance(open_source(name), Capture) and open_source(name).live
+    again = open_source(name)
+    assert isinstance(again, Capture) and again.live
 
 
 @pytest.mark.parametrize("rate", [None, 30.0])

@@ -6,11 +6,17 @@ import difflib
 
 from convcut_trt.backends.base import Backend
 from convcut_trt.backends.onnxruntime import OnnxRuntime
+from convcut_trt.backends.openvino import OpenVino
 from convcut_trt.backends.tensorrt import TensorRT
 from convcut_trt.backends.trt_flavours import RTX, TENSORRT
 from convcut_trt.errors import BackendMissing, InputError
 
-_BACKENDS: tuple[Backend, ...] = (TensorRT(TENSORRT), TensorRT(RTX), OnnxRuntime())
+_BACKENDS: tuple[Backend, ...] = (
+    TensorRT(TENSORRT),
+    TensorRT(RTX),
+    OnnxRuntime(),
+    OpenVino(),
+)
 
 NAMES = tuple(backend.flavour for backend in _BACKENDS)
 """What ``--backend`` takes, in the order in which ``auto`` tries them."""

@@ -13,7 +13,7 @@ NO_DRIVER = "no NVIDIA driver here"
 
 
 def test_importing_the_backends_imports_no_library() -> None:
-    heavy = "{'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx', 'torch'}"
+    heavy = "{'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'tensorrt_rtx', 'torch'}"
     code = f"import sys, convcut_trt.backends; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -37,7 +37,7 @@ def test_auto_is_onnxruntime_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_auto_says_of_each_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt, "gpu", lambda: NO_DRIVER)
-    for module in ("tensorrt", "tensorrt_rtx", "onnxruntime"):
+    for module in ("tensorrt", "tensorrt_rtx", "onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BackendMissing) as caught:
         backends.for_running()
@@ -51,6 +51,7 @@ def test_auto_says_of_each_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) ->
         ("tensorrt", "tensorrt", "jetson"),
         ("tensorrt-rtx", "tensorrt_rtx", "rtx"),
         ("onnxruntime", "onnxruntime", "ort"),
+        ("openvino", "openvino", "openvino"),
     ],
 )
 def test_a_missing_package_names_the_extra(

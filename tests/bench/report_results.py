@@ -86,7 +86,11 @@ def measured(
     series = [Series(way, batch, True, times(milliseconds * batch)) for batch in (1, 4)]
     if way != ON_GPU:
         series.append(Series(IDLE, 1, False, times(milliseconds * 2, 90)))
-    accuracy = None if right is None else Accuracy("faces", 1000, right, right - 0.02, right + 0.02)
+    accuracy = None
+    if right is not None:
+        good = round(500 * right)
+        confusion = {"happiness": [good, 500 - good], "sadness": [500 - good, good]}
+        accuracy = Accuracy("faces", 1000, right, right - 0.02, right + 0.02, confusion)
     return Measured(
         subject=of,
         open_ms=40.0,

@@ -17,6 +17,7 @@ from bench import report as module
 from bench.charts import linear, logarithmic, percentiles
 from bench.report import report
 from bench.sections_choice import pareto, turned
+from bench.sections_confusion import change
 from bench.sections_latency import short
 from convcut_trt import results
 from convcut_trt.devices import known
@@ -132,6 +133,20 @@ def test_the_front_is_what_nothing_beats(
     assert pareto(points) == front
 
 
+def test_what_is_confused_is_the_difference_to_fp32() -> None:
+    fp32, int8 = measured(FP32, 2.0, 0.9).accuracy, measured(INT8, 1.0, 0.88).accuracy
+    assert fp32 is not None and int8 is not None
+    changed = change(int8, fp32)
+    assert changed is not None and changed.tolist() == [[-10, 10], [10, -10]]
+    assert change(replace(int8, images=999), fp32) is None
+    assert change(replace(int8, confusion={"anger": [1]}), fp32) is None
+
+
+def test_the_page_shows_what_is_confused(text: str) -> None:
+    shown = section(text, "what-is-confused-changed-against-fp32")
+    assert "as happiness" in shown and "\u2212" in shown
+
+
 def test_accuracy_stands_with_its_interval(text: str) -> None:
     page = Page(section(text, "accuracy-against-latency-measured"))
     assert page.row("int8")[1:4] == ["84.00%", "82.00% to 86.00%", "1,000"]
@@ -172,7 +187,7 @@ def test_without_benches_every_section_says_what_makes_them(tmp_path: Path) -> N
     text = Page(report(tmp_path, None)).text
     for command in ("bench.robot", "bench.openings", "bench.roofs", "bench.gate_table"):
         assert f"python -m {command}" in text
-    assert text.count("convcut-trt bench --batch") == 6
+    assert text.count("convcut-trt bench --batch") == 7
 
 
 def test_one_engine_alone_and_interrupted_is_a_page(tmp_path: Path) -> None:
