@@ -33,7 +33,7 @@ $(DEVELOP): pyproject.toml constraints.txt CMakeLists.txt
 
 test: lint ## check style, types and layering, then run the fast tests
 	@echo "test: running the fast tests, one worker a core"
-	@$(BIN)/pytest --numprocesses auto --dist loadfile
+	@$(BIN)/pytest --numprocesses auto --dist worksteal
 
 test-slow: $(DEVELOP) ## run the slow tests: training, downloads, wheels in a fresh environment
 	@echo "test-slow: running the slow tests"

@@ -124,7 +124,12 @@ def _version(found: Results, flavour: str) -> str:
 
 
 def ratios(found: Results) -> str:
-    """Every comparison of the benches, with interval and verdict."""
+    """Comparisons of the benches in the same precision, with interval and verdict; the report has all."""
+    asked = {
+        (bench.file, one.subject.name): one.subject.asked
+        for bench in found.benches
+        for one in bench.result.measured
+    }
     lines = [
         (
             *(bench.result.machine.device, f"`{pair.name}`", f"`{pair.other}`", str(pair.batch)),
@@ -132,6 +137,7 @@ def ratios(found: Results) -> str:
         )
         for bench in found.benches
         for pair in bench.result.compared
+        if asked.get((bench.file, pair.name)) == asked.get((bench.file, pair.other))
     ]
     if not lines:
         return "No comparison is kept in `bench/results` yet."

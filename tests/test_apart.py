@@ -42,8 +42,8 @@ def told_often(step: Any) -> None:
 
 
 def waiting(place: Path, step: Any) -> None:
-    step("waiting", 0, 1)
     try:
+        step("waiting", 0, 1)
         time.sleep(60)
     finally:
         place.write_text("cleaned up")

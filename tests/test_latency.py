@@ -150,6 +150,7 @@ def test_batches_differ_and_have_their_answers(size: int, count: int) -> None:
         np.testing.assert_array_equal(np.stack([answers[face.tobytes()] for face in batch]), answer)
 
 
+@pytest.mark.slow
 def test_a_real_engine(engines: Any) -> None:
     from convcut_trt.fit import newest
 

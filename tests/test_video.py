@@ -206,6 +206,7 @@ def test_after_a_kill_what_was_written_plays(tmp_path: Path, ending: str, least:
     assert len(read(tmp_path / f"out.part{ending}")) >= least
 
 
+@pytest.mark.slow
 def test_a_clip_comes_out_with_boxes_labels_and_bars(
     engines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

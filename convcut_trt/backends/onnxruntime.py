@@ -127,7 +127,7 @@ class OnnxRuntime:
         options.use_deterministic_compute = True
         options.log_severity_level = 3
         # Its threads would spin for some 45 ms after each run: at 30 Hz a whole core, for ever. Without, the zoo
-        # model took 0.08 of a core there instead of 0.97, 2.7 ms a call instead of 2.3, and no longer back to back.
+        # model keeps 0.12 cores busy there and not 1, for 3 ms a call instead of 2.4 (bench/results/spinning.json).
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -114,7 +114,7 @@ def test_both_parts_are_measured_checked_and_written(gpu: FakeCuda, tmp_path: Pa
             assert len(figures["samples"]) <= 12
         for ways_of in row["kernel_is"].values():
             for value, low, high in ways_of.values():
-                assert 0 < low <= value <= high
+                assert 0 <= low <= value <= high  # of few rounds the ends lie far apart
     assert {name for row in preprocessing["rows"] for name in row["methods"]} == {
         "kernel",
         "empty kernel",

@@ -69,6 +69,14 @@ def test_ratios_stand_with_interval_verdict_and_device() -> None:
     assert "No comparison" in ratios(Results())
 
 
+def test_ratios_are_those_of_one_precision() -> None:
+    fp32, int8, other = subject("fp32"), subject("int8"), subject("fp32", "openvino")
+    both = [measured(one, 2.0) for one in (fp32, int8, other)]
+    pairs = [compared(fp32, int8, 0.5), compared(fp32, other, 1.5)]
+    text = ratios(Results(benches=[Bench("cpu.json", result(both, pairs))]))
+    assert other.name in text and int8.name not in text
+
+
 def test_only_what_is_marked_is_made_anew() -> None:
     text = filled(MARKED, Results())
     assert text.startswith("before\n<!-- results: what-ran-where -->\n\n| flavour |")
