@@ -75,6 +75,7 @@ def _measured(found: Results) -> Iterator[Section]:
     yield _of(sections_robot.robot, found.of("robot"))
     yield _of(sections_robot.detectors, found.of("detectors"))
     yield _of(sections_robot.aligned, found.of("aligned"))
+    yield _of(sections_robot.spinning, found.of("spinning"))
     yield _of(sections_robot.kernels, found.of("kernels"))
     yield _of(sections_checks.gates, found.of("gates"))
     yield _of(sections_checks.engines, found.of("engines"))

@@ -15,7 +15,10 @@ from convcut_trt.fields import Fields
 from convcut_trt.results import Result
 
 SCHEMA = 1  # of every file read here
-MEASURED = ("roofs", "robot", "detectors", "aligned", "kernels", "gates", "engines", "openings")
+MEASURED = (
+    *("roofs", "robot", "detectors", "aligned", "spinning", "kernels", "gates", "engines"),
+    "openings",
+)
 """Files that ``python -m bench.NAME`` and its like write, by the first part of their names."""
 _FIX = "make it again with this version, or move it away"
 _UNKNOWN = "no result of this project, by its name and its fields"

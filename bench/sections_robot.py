@@ -126,6 +126,24 @@ def aligned(found: Sequence[Raw]) -> Section:
     return section(title, *parts)
 
 
+def spinning(found: Sequence[Raw]) -> Section:
+    """What threads cost that go on spinning after a run."""
+    title = "Spinning threads of onnxruntime, measured"
+    if not found:
+        return section(title, missing("Yet to be measured", "python -m bench.spinning"))
+    parts = []
+    for raw in found:
+        rows = []
+        for way, sessions in raw.values["rounds"].items():
+            for name, rounds in sessions.items():
+                ends = [sorted(one[key] for one in rounds) for key in ("p50_ms", "p90_ms", "cores")]
+                rows.append((way, name, *(f"{end[0]:.2f} to {end[-1]:.2f}" for end in ends)))
+        parts.append(plain_table(("asked", "threads", "p50, ms", "p90, ms", "cores busy"), rows))
+        rounds_of = len(next(iter(next(iter(raw.values["rounds"].values())).values())))
+        parts.append(_origin(raw, raw.values, f"{raw.values['model']}, {rounds_of} rounds", "CPU"))
+    return section(title, *parts)
+
+
 def kernels(found: Sequence[Raw]) -> Section:
     """What the CUDA kernels had to reach, and what they did."""
     title = "CUDA kernels, measured"

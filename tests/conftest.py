@@ -3,6 +3,7 @@
 import ctypes
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import settings
 
 # What tests import plainly reports to nobody either, see convcut_trt.optional.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# Ignored where the suite was started in the background by a shell, and by all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, and no deadline: CI machines are shared and slow at times.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

@@ -547,7 +547,10 @@ def test_the_examples_over_two_processes(domain: int, tmp_path: Path) -> None:
             guard.cancel()
             sender.send_signal(signal.SIGINT)
             listener.kill()
-        assert sender.wait(PATIENCE_S) == 0
+            guard = threading.Timer(PATIENCE_S, sender.kill)
+            guard.start()
+        assert sender.wait() == 0
+        guard.cancel()
     sink.close()
     assert len(lines) >= 5 and listener.returncode == 0
     assert all(line.split()[1:] == ["f00001", "neutral", "0.98"] for line in lines), lines
