@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import convcut_trt
-from convcut_trt import clocks
 from convcut_trt.errors import InputError
 from convcut_trt.fields import read_json, write_file
+from convcut_trt.measuring import clocks
+from convcut_trt.measuring.provenance import commit, versions
 
 SCHEMA = 1
-_LIBRARIES = ("numpy", "cuda-bindings", "torch", "triton", "onnx", "onnxruntime")
 _FIX = "move it away, or choose another folder with --out"
 
 
@@ -37,29 +34,6 @@ def about(command: Sequence[str]) -> dict[str, Any]:
         "versions": versions(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
     }
-
-
-def commit() -> str | None:
-    """Of this checkout, ``-dirty`` where it has changes; None where git does not say."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() or None
-
-
-def versions() -> dict[str, str]:
-    """Of this package, Python, and the libraries that are there."""
-    found = {"convcut_trt": convcut_trt.__version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def clock_state() -> dict[str, Any] | None:

@@ -16,14 +16,14 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from convcut_trt import seam
-from convcut_trt.answers import reference
-from convcut_trt.int8 import places
-from convcut_trt.judge import Case
+from convcut_trt.gates.answers import reference
+from convcut_trt.gates.judge import Case
 from convcut_trt.pictures import load_picture
+from convcut_trt.precision.int8 import places
+from convcut_trt.precision.typed import PRECISIONS, Form, Typed, to_typed
 from convcut_trt.preprocess import crop_box
 from convcut_trt.ranges import Ranges
 from convcut_trt.spec import INPUT
-from convcut_trt.typed import PRECISIONS, Form, Typed, to_typed
 
 Change = Callable[[onnx.ModelProto], None]
 Graph = Callable[[onnx.ModelProto, Form, Ranges], Typed]

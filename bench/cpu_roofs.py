@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import nnls
 
+from convcut_trt.measuring.roofline import Roofs, Speed
+from convcut_trt.measuring.work import PRODUCTS, Work
 from convcut_trt.optional import load
-from convcut_trt.roofline import Roofs, Speed
-from convcut_trt.work import PRODUCTS, Work
 
 onnxruntime = load("onnxruntime", "ort")
 

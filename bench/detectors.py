@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bench.about import about, keep
 from convcut_trt.backends.onnxruntime import OnnxRuntime
 from convcut_trt.datasets import open_dataset
+from convcut_trt.datasets.labelled import Dataset
 from convcut_trt.errors import InputError
 from convcut_trt.faces.detect import Detector, crop_margin
 from convcut_trt.faces.haar import Haar
@@ -32,7 +33,6 @@ from convcut_trt.faces.yunet import YuNet
 from convcut_trt.fields import sha256, write_file
 from convcut_trt.guard import guarded
 from convcut_trt.home import DEFAULT_MODEL, find_model
-from convcut_trt.labelled import Dataset
 from convcut_trt.optional import load
 from convcut_trt.preprocess import crop_box, faces, resize
 from convcut_trt.stats import bootstrap, wilson

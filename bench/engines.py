@@ -29,15 +29,15 @@ from convcut_trt.backends.base import Backend, BuildOptions
 from convcut_trt.devices import Device
 from convcut_trt.errors import BuildError, InputError
 from convcut_trt.fields import read_json, write_file, write_json
+from convcut_trt.gates.proof import prove
 from convcut_trt.guard import guarded
 from convcut_trt.home import Model, find_model
-from convcut_trt.int8 import PLACEMENTS
 from convcut_trt.network import read_model
+from convcut_trt.precision.int8 import PLACEMENTS
+from convcut_trt.precision.typed import Form, Typed, form_of, to_typed
 from convcut_trt.progress import Progress
-from convcut_trt.proof import prove
 from convcut_trt.ranges import Ranges
 from convcut_trt.request import DEFAULT_BATCH
-from convcut_trt.typed import Form, Typed, form_of, to_typed
 
 SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"

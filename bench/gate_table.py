@@ -23,22 +23,22 @@ import onnx
 
 import convcut_trt
 from bench.breakages import EXPORTS, GRAPHS, Breakage
-from convcut_trt import gates, home, judged, parity
-from convcut_trt.answers import F32, answers
+from convcut_trt import gates, home
 from convcut_trt.backends.base import BuildOptions
 from convcut_trt.backends.onnxruntime import OnnxRuntime
 from convcut_trt.candidate import Workshop, make
 from convcut_trt.datasets import open_dataset
 from convcut_trt.fields import write_file, write_json
-from convcut_trt.gates import Gate
+from convcut_trt.gates import Gate, judged, parity
+from convcut_trt.gates.answers import F32, answers
+from convcut_trt.gates.judge import Case, as_written, judge
+from convcut_trt.gates.proof import check_proof, check_tail, prove
 from convcut_trt.guard import guarded
-from convcut_trt.int8 import PLACEMENTS
-from convcut_trt.judge import Case, as_written, judge
 from convcut_trt.network import read_model
 from convcut_trt.optional import load
-from convcut_trt.proof import check_proof, check_tail, prove
+from convcut_trt.precision.int8 import PLACEMENTS
+from convcut_trt.precision.typed import PRECISIONS, Form, Typed, form_of, to_typed
 from convcut_trt.ranges import Ranges
-from convcut_trt.typed import PRECISIONS, Form, Typed, form_of, to_typed
 
 onnxruntime = load("onnxruntime", "ort")
 

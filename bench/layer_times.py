@@ -1,4 +1,4 @@
-"""What onnxruntime takes for each layer of a typed ONNX: its profile, laid over the layers of ``convcut_trt.work``.
+"""What onnxruntime takes for each layer of a typed ONNX: its profile, laid over the layers of ``measuring.work``.
 
 onnxruntime renames, fuses, splits and adds operations. One whose name holds that of a node, or of what the node
 makes, belongs to its layer; a change of layout or a part of a GELU without such a name belongs to the layer that
@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from convcut_trt.measuring.work import Work
 from convcut_trt.optional import load
-from convcut_trt.work import Work
 
 onnxruntime = load("onnxruntime", "ort")
 

@@ -24,21 +24,22 @@ from typing import Any
 import numpy as np
 
 from bench import openings_page
-from convcut_trt import build, judged, provenance
+from convcut_trt import build
 from convcut_trt.backends.base import Arrays, Runnable
 from convcut_trt.engine import open_session
-from convcut_trt.entrants import Work
 from convcut_trt.errors import InputError
 from convcut_trt.fields import read_json, write_file
-from convcut_trt.gates import BUDGETS
+from convcut_trt.gates import BUDGETS, judged
 from convcut_trt.guard import guarded
 from convcut_trt.home import DEFAULT_MODEL, find_model
 from convcut_trt.manifest import EngineManifest, now
-from convcut_trt.measure import log_ratio
+from convcut_trt.measuring import provenance
+from convcut_trt.measuring.entrants import Work
+from convcut_trt.measuring.measure import log_ratio
+from convcut_trt.measuring.timed import F32, F64, U8
+from convcut_trt.measuring.versus import Contender, of_blocks, opening
 from convcut_trt.progress import Progress
 from convcut_trt.request import Request
-from convcut_trt.timed import F32, F64, U8
-from convcut_trt.versus import Contender, of_blocks, opening
 
 SCHEMA = 1
 RESULT = Path(__file__).parent / "results" / "openings.json"

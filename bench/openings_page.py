@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from convcut_trt.fields import Fields
-from convcut_trt.measure import ALIKE, FASTER, INCONCLUSIVE, SLOWER, Ratio
+from convcut_trt.measuring.measure import ALIKE, FASTER, INCONCLUSIVE, SLOWER, Ratio
+from convcut_trt.measuring.timed import F64
+from convcut_trt.measuring.versus import LEAST
 from convcut_trt.stats import bootstrap
-from convcut_trt.timed import F64
-from convcut_trt.versus import LEAST
 
 RESAMPLINGS = 1000
 _PAGE = """\

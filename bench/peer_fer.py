@@ -19,8 +19,8 @@ import numpy as np
 
 from bench.peers import F32, U8, Answering, cores, entrant
 from convcut_trt.backends.base import Runnable
-from convcut_trt.entrants import Entrant
 from convcut_trt.errors import BackendMissing, InputError
+from convcut_trt.measuring.entrants import Entrant
 from convcut_trt.optional import load
 
 LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")

@@ -21,11 +21,11 @@ from torch import Tensor
 from bench.peer_torch import FaceNetwork, Trained, opened
 from bench.peers import entrant
 from convcut_trt.backends.base import Runnable
-from convcut_trt.entrants import Entrant
 from convcut_trt.errors import BackendMissing, ConvcutError, InputError
 from convcut_trt.manifest import EngineManifest
+from convcut_trt.measuring.entrants import Entrant
+from convcut_trt.measuring.timed import F64
 from convcut_trt.optional import load
-from convcut_trt.timed import F64
 
 JETPACK_TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
 _WARM_UP_MS = 500

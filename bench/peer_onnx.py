@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.peers import F32, U8, Answering, entrant, original, place, same_bits
 from convcut_trt.backends.base import Runnable
-from convcut_trt.entrants import Entrant
+from convcut_trt.backends.openvino import core
 from convcut_trt.errors import BackendMissing
+from convcut_trt.measuring.entrants import Entrant
 from convcut_trt.optional import load
 from convcut_trt.spec import INPUT, OUTPUTS
 
@@ -71,8 +72,7 @@ def openvino(engine: Entrant) -> Entrant:
             f"OpenVINO computes on the CPU, and {engine.name} on the GPU: compare an engine for the CPU with it"
         )
     model = original(engine)
-    core = library.Core()
-    own = _PRECISIONS[core.get_property("CPU", _HINT).get_type_name()]
+    own = _PRECISIONS[core().get_property("CPU", _HINT).get_type_name()]
     config, precision = {}, own
     if same_bits(engine) == "fp32" != own and engine.subject.asked != "int8":
         config, precision = {_HINT: "f32"}, "fp32"
@@ -89,8 +89,7 @@ def openvino(engine: Entrant) -> Entrant:
 
 @contextmanager
 def _in_openvino(path: Path, config: Mapping[str, Any]) -> Iterator[Runnable]:
-    core = load("openvino", "openvino").Core()
-    model = core.compile_model(core.read_model(str(path)), "CPU", config)
+    model = core().compile_model(core().read_model(str(path)), "CPU", config)
     place = OUTPUTS.index(_ASKED)
 
     def answer(images: U8) -> F32:

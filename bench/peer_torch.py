@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from bench.peers import F32, U8, Answering, cores, entrant, original, place, same_bits
 from convcut_trt.backends.base import Runnable
-from convcut_trt.entrants import Entrant
 from convcut_trt.errors import BackendMissing, InputError
 from convcut_trt.fields import sha256
 from convcut_trt.home import Model
+from convcut_trt.measuring.entrants import Entrant
 from export import recipe
 from export.data import normalise
 from export.deploy import LUMA

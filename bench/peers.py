@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt.backends.base import Arrays, Runnable
-from convcut_trt.entrants import Entrant
 from convcut_trt.errors import InputError
 from convcut_trt.gates import BUDGETS
 from convcut_trt.home import Model
+from convcut_trt.measuring.entrants import Entrant
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from convcut_trt.ferplus import CLASSES
+from convcut_trt.datasets.ferplus import CLASSES
 from convcut_trt.home import Model, find_model
 from export import checkpoint, recipe
 from export.to_onnx import export

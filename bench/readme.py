@@ -21,7 +21,7 @@ from bench.sections_choice import interval
 from convcut_trt.errors import InputError
 from convcut_trt.fields import write_file
 from convcut_trt.guard import guarded
-from convcut_trt.results import Result, Subject
+from convcut_trt.measuring.results import Result, Subject
 
 README = Path(__file__).parents[1] / "README.md"
 _BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

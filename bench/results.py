@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convcut_trt import results as bench_results
 from convcut_trt.errors import InputError
 from convcut_trt.fields import Fields
-from convcut_trt.results import Result
+from convcut_trt.measuring import results as bench_results
+from convcut_trt.measuring.results import Result
 
 SCHEMA = 1  # of every file read here
 MEASURED = (

@@ -27,9 +27,9 @@ from bench.robot_timing import Memory, Pixels, Spent, Timed, Watched
 from convcut_trt.engine import load
 from convcut_trt.faces.crop import cut_faces
 from convcut_trt.faces.detect import detector
+from convcut_trt.robots.sinks import About
 from convcut_trt.robots.zenoh_keys import stamp
 from convcut_trt.robots.zenoh_node import open_sink, open_source
-from convcut_trt.sinks import About
 from convcut_trt.stream import Stream
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "astronaut.png"

@@ -1,4 +1,4 @@
-"""How good the estimates of ``convcut_trt.roofline`` are: measured on this CPU, against its own measured roofs.
+"""How good the estimates of ``measuring.roofline`` are: measured on this CPU, against its own measured roofs.
 
     python -m bench.roofs conv-cut-mini conv-cut-edge conv-cut
 
@@ -8,7 +8,7 @@ measured in turns within seconds of each other, several passes, each with roofs 
 thread a network is timed by that thread's own clock, which other processes do not touch.
 
 ``roofs.json`` keeps a part for each network and precision, ``roofs.md`` shows all of them, and
-``convcut_trt.roofline.ERRORS`` has to hold what they say.
+``convcut_trt.measuring.roofline.ERRORS`` has to hold what they say.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from convcut_trt.errors import InputError
 from convcut_trt.fields import write_file
 from convcut_trt.guard import guarded
 from convcut_trt.home import find_model, zoo_names
-from convcut_trt.int8 import places
-from convcut_trt.linear import linear
+from convcut_trt.measuring.roofline import LayerEstimate, Roofs, estimate, predict
+from convcut_trt.measuring.work import ON_CPU, layers
 from convcut_trt.network import read_model
+from convcut_trt.precision.int8 import places
+from convcut_trt.precision.linear import linear
+from convcut_trt.precision.typed import form_of, to_typed
 from convcut_trt.ranges import Ranges
-from convcut_trt.roofline import LayerEstimate, Roofs, estimate, predict
-from convcut_trt.typed import form_of, to_typed
-from convcut_trt.work import ON_CPU, layers
 
 RESULTS = Path(__file__).parent / "results"
 NAME = "roofs.json"
@@ -297,7 +297,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Measures, and writes both files after each network and precision."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.roofs",
-        description="Measure this CPU's roofs, and hold the estimates of convcut_trt.roofline against it.",
+        description="Measure this CPU's roofs, and the estimates of measuring.roofline.",
         epilog="example: python -m bench.roofs conv-cut-mini conv-cut-edge conv-cut",
     )
     parser.add_argument(

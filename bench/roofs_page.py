@@ -26,7 +26,7 @@ def _head(errors: Mapping[str, float]) -> Iterator[str]:
     yield "# Estimates against measurements on a CPU"
     yield ""
     yield (
-        "Columns called estimate or floor are estimates of `convcut_trt.roofline`, the others are measured. The "
+        "Columns called estimate or floor are estimates of `measuring.roofline`, the others are measured. The "
         "roofs of the same CPU are a matrix product and a copy, each at its lower quartile; what a kind of layer "
         "reaches of them is measured on a probe network of other sizes (`bench/probe.py`), not on the networks "
         "below. onnxruntime, batch 1; times are medians; one thread is timed by its own clock as a whole. A factor "

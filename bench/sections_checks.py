@@ -14,7 +14,7 @@ from bench.openings_page import RESAMPLINGS, Tried
 from bench.page import Html, Section, element, missing, plain_table, section
 from bench.results import Raw
 from bench.sections_latency import NONE, commit
-from convcut_trt.measure import ALIKE, INCONCLUSIVE, SAME
+from convcut_trt.measuring.measure import ALIKE, INCONCLUSIVE, SAME
 
 _LOOKS = {"fp32": 0, "fp16": 1, "bf16": 4, "int8": 2}
 _OPENINGS = 12  # of a comparison, as `bench` makes them

@@ -20,8 +20,8 @@ from bench.sections_latency import (
     spread,
     whence,
 )
-from convcut_trt.measure import ALIKE, FASTER, INCONCLUSIVE, SAME, SLOWER
-from convcut_trt.results import STEADY, Compared, Measured, Series
+from convcut_trt.measuring.measure import ALIKE, FASTER, INCONCLUSIVE, SAME, SLOWER
+from convcut_trt.measuring.results import STEADY, Compared, Measured, Series
 
 _MOST_ROWS = 15  # of a figure; a table takes any number
 _LOOKS = {FASTER: 2, SLOWER: 1, ALIKE: 0, INCONCLUSIVE: 6}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.page import Html, Section, element, missing, plain_table, section
 from bench.results import Bench
 from bench.sections_latency import COMMAND, name_of, short, whence
-from convcut_trt.results import Accuracy, Measured
+from convcut_trt.measuring.results import Accuracy, Measured
 
 _RULE = (
     "Rows: the class of the face. Columns: how many more (+) or fewer (\u2212) of its faces were answered so "

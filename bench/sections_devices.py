@@ -16,11 +16,11 @@ from bench.sections_latency import COMMAND, NONE, commit, middle, milliseconds, 
 from convcut_trt.devices import Device, Figures, known
 from convcut_trt.errors import ConvcutError
 from convcut_trt.home import DEFAULT_MODEL, find_model
+from convcut_trt.measuring.results import ON_GPU, STEADY, Machine, Measured, Series, Subject
+from convcut_trt.measuring.roofline import Estimate, estimate_for
 from convcut_trt.network import read_model
+from convcut_trt.precision.typed import form_of, to_typed
 from convcut_trt.ranges import Ranges
-from convcut_trt.results import ON_GPU, STEADY, Machine, Measured, Series, Subject
-from convcut_trt.roofline import Estimate, estimate_for
-from convcut_trt.typed import form_of, to_typed
 
 PRECISIONS = ("fp32", "fp16", "int8")
 _LOOKS = {"fp32": 0, "fp16": 1, "int8": 2}
@@ -166,7 +166,7 @@ def estimates() -> Section:
         "p",
         element("strong", "Nothing in this section was measured. "),
         f"Estimates for {DEFAULT_MODEL}, batch 1, of ",
-        element("code", "convcut_trt.roofline"),
+        element("code", "convcut_trt.measuring.roofline"),
         f": {basis}. Each range goes from a device that hides all it can to one that reaches a third of its roofs.",
     )
     head = (

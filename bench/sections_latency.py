@@ -10,7 +10,7 @@ from bench import charts
 from bench.charts import Plot
 from bench.page import Html, Section, element, joined, missing, plain_table, section
 from bench.results import Bench
-from convcut_trt.results import STEADY, Distribution, Measured, Series
+from convcut_trt.measuring.results import STEADY, Distribution, Measured, Series
 
 NONE = "–"
 COMMAND = "convcut-trt bench --batch 1,4,16 --data FACES -o bench/results/DEVICE.json"

@@ -12,9 +12,9 @@ from bench.roofs import typed_model
 from bench.sections_devices import device_of, estimate_of, typical
 from bench.sections_latency import commit, middle, name_of, short
 from convcut_trt.home import find_model, zoo_names
+from convcut_trt.measuring.roofline import Estimate
+from convcut_trt.measuring.work import ON_CPU, PRODUCTS, Work, layers
 from convcut_trt.network import read_model
-from convcut_trt.roofline import Estimate
-from convcut_trt.work import ON_CPU, PRODUCTS, Work, layers
 
 _COMMAND = "python -m bench.roofs conv-cut-mini --precision fp32"
 Point = tuple[str, int, float, float]

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench import about
 from bench.turns import Wrong, one_line
-from convcut_trt import backends, devices, judged, tails
+from convcut_trt import backends, devices, tails
 from convcut_trt.auto import time_engines
 from convcut_trt.backends.base import BuildOptions
 from convcut_trt.backends.probe import gpu
@@ -26,13 +26,14 @@ from convcut_trt.backends.trt_flavours import FLAVOURS
 from convcut_trt.candidate import Candidate, Workshop, make
 from convcut_trt.errors import BackendMissing, ConvcutError
 from convcut_trt.fields import write_file
+from convcut_trt.gates import judged
+from convcut_trt.gates.judge import Case
 from convcut_trt.guard import guarded
 from convcut_trt.home import DEFAULT_MODEL, find_model
-from convcut_trt.judge import Case
-from convcut_trt.measure import Timings
+from convcut_trt.measuring.measure import Timings
 from convcut_trt.network import read_model
+from convcut_trt.precision.typed import form_of, to_typed
 from convcut_trt.progress import Progress
-from convcut_trt.typed import form_of, to_typed
 
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("tensorrt-rtx", "tensorrt")

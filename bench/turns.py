@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from convcut_trt.errors import ConvcutError, CudaError
 from convcut_trt.gpu.driver import Cuda, Stream
 from convcut_trt.gpu.resources import Resources
-from convcut_trt.measure import Ratio, Timings
+from convcut_trt.measuring.measure import Ratio, Timings
 
 WAITED, BACK_TO_BACK, IN_GRAPH = "waited", "back to back", "in a graph"
 WAYS = (WAITED, BACK_TO_BACK, IN_GRAPH)

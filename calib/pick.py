@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt.datasets import SPLITS, Dataset
-from convcut_trt.duplicates import seen_in
+from convcut_trt.datasets.duplicates import seen_in
 from convcut_trt.errors import InputError
 
 EVALUATION = (SPLITS.index("validation"), SPLITS.index("test"))

@@ -7,6 +7,27 @@ import argparse
 from convcut_trt.home import DEFAULT_MODEL
 
 
+def add_verb(verbs: object, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    """A verb of ``convcut-trt``, which like all of them takes ``--json``.
+
+    Args:
+        verbs: What ``add_subparsers`` made.
+        name: As typed.
+        text: What it does, a phrase.
+        example: A command.
+    """
+    parser: argparse.ArgumentParser = verbs.add_parser(  # type: ignore[attr-defined]
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example: {example}",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout, nothing else"
+    )
+    return parser
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The argument ``model``: what ``home.find_model`` finds."""
     parser.add_argument(

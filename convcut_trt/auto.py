@@ -12,10 +12,10 @@ from convcut_trt.backends.base import Backend
 from convcut_trt.candidate import Built, Candidate, Workshop, build_only, make
 from convcut_trt.errors import BuildError, InputError
 from convcut_trt.gates import BUDGETS
-from convcut_trt.int8 import PLACEMENTS
-from convcut_trt.measure import Timings
-from convcut_trt.typed import Form, form_of
-from convcut_trt.versus import LEAST, Contender, Versus
+from convcut_trt.measuring.measure import Timings
+from convcut_trt.measuring.versus import LEAST, Contender, Versus
+from convcut_trt.precision.int8 import PLACEMENTS
+from convcut_trt.precision.typed import Form, form_of
 
 SECONDS_EACH = 0.25  # of calls of an engine in each opening
 

@@ -11,22 +11,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from convcut_trt import __version__, auto, failure, gates, judged, tails
+from convcut_trt import __version__, auto, gates, tails
 from convcut_trt.backends.base import Backend
 from convcut_trt.backends.probe import gpu
 from convcut_trt.candidate import Candidate, Workshop, make
 from convcut_trt.errors import BuildError, ConvcutError, GateFailed
 from convcut_trt.fields import sha256
-from convcut_trt.gates import Step
+from convcut_trt.gates import Step, failure, judged
+from convcut_trt.gates.judge import Case
 from convcut_trt.home import Model, make_engine_folder
-from convcut_trt.judge import Case
 from convcut_trt.manifest import STAND_IN, EngineManifest, now
 from convcut_trt.network import read_model
 from convcut_trt.optional import load
+from convcut_trt.precision.typed import form_of
 from convcut_trt.publish import publish
 from convcut_trt.request import AUTO, Request, check, find_ranges
 from convcut_trt.spec import OUTPUTS
-from convcut_trt.typed import form_of
 
 
 def build(model: Model, request: Request, step: Step) -> EngineManifest:

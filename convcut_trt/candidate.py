@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from convcut_trt import gates
 from convcut_trt.backends.base import Backend, BuildOptions, BuiltEngine, Session
 from convcut_trt.gates import Gate
-from convcut_trt.judge import Case, judge
-from convcut_trt.proof import Proof, check_proof, check_tail, prove_engine
+from convcut_trt.gates.judge import Case, judge
+from convcut_trt.gates.proof import Proof, check_proof, check_tail, prove_engine
+from convcut_trt.precision.typed import Form, Typed, to_typed
 from convcut_trt.ranges import Ranges
 from convcut_trt.seam import split
-from convcut_trt.typed import Form, Typed, to_typed
 
 NOT_HERE = "the engine itself has not run: no such device here"
 

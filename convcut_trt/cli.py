@@ -7,20 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convcut_trt import (
-    __version__,
-    arguments,
-    bench_entrants,
-    bench_verb,
-    commands,
-    lab,
-    sweep,
-    sweep_plan,
-)
-from convcut_trt.bench_entrants import Peers
+from convcut_trt import __version__, arguments, commands, lab
 from convcut_trt.guard import guarded
-from convcut_trt.home import DEFAULT_MODEL
-from convcut_trt.typed import DEFAULT_PLACEMENT
+from convcut_trt.measuring import bench_entrants, bench_options, bench_verb, sweep
+from convcut_trt.measuring.bench_entrants import Peers
 
 _WAY = """\
 the way:  convcut-trt doctor                                  what this machine can do
@@ -67,9 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(verbs)
     _add_verify(verbs)
     _add_predict(verbs)
-    _add_bench(verbs)
+    bench_options.add(verbs)
     _add_run(verbs)
-    inspect = _verb(
+    inspect = arguments.add_verb(
         verbs,
         "inspect",
         "say what a file is, or what labelled faces hold: counts, bad pictures, duplicates",
@@ -81,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="an .onnx, .engine, manifest or spec file, or a file or folder of labelled faces",
     )
     inspect.set_defaults(run=commands.inspect)
-    doctor = _verb(
+    doctor = arguments.add_verb(
         verbs,
         "doctor",
         "say what this machine can do, and what to install next",
@@ -96,21 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs: object, name: str, text: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(  # type: ignore[attr-defined]
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=f"example: {example}",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object on stdout, nothing else"
-    )
-    return parser
-
-
 def _add_build(verbs: object) -> None:
-    parser = _verb(
+    parser = arguments.add_verb(
         verbs,
         "build",
         "build an engine, hold it to the gates, and publish it or nothing",
@@ -201,97 +178,8 @@ def _add_build(verbs: object) -> None:
     parser.set_defaults(run=commands.build)
 
 
-def _add_bench(verbs: object) -> None:
-    parser = _verb(
-        verbs,
-        "bench",
-        "measure engines on this device, and against each other",
-        "convcut-trt bench --batch 1,4 -o bench.json",
-    )
-    parser.add_argument(
-        "engines",
-        nargs="*",
-        metavar="ENGINE",
-        help="engines, folders of engines, or models (default: the newest of each precision in the cache); with "
-        "--sweep the networks: zoo names, .onnx files or folders with one (default: "
-        + DEFAULT_MODEL
-        + ")",
-    )
-    parser.add_argument(
-        "--against",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="one more engine, or another system to compare with: "
-        + ", ".join(bench_entrants.PEERS)
-        + " (of a "
-        "checkout), or all of them that are here; may be given several times",
-    )
-    parser.add_argument(
-        "--model",
-        help="for other systems: the FP32 model the engine was built from (default: the bundled one of its name)",
-    )
-    parser.add_argument(
-        "--data", metavar="FACES", help="labelled faces: how many of them each engine answers right"
-    )
-    parser.add_argument(
-        "--batch",
-        type=bench_verb.sizes,
-        metavar="N,N...",
-        help="batches; engines are compared at the first (default: those the engine was built for)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=bench_verb.seconds,
-        default=5.0,
-        help="of each measurement, and of each opening of a comparison (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--openings",
-        type=arguments.count,
-        default=12,
-        metavar="N",
-        help="how often compared engines are opened anew, 8 or more (default: %(default)s)",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the result (default: a new file in results/ of the cache); with --sweep a folder, where the same "
-        "command goes on with what is missing (default: sweep/ of the cache)",
-    )
-    _add_sweep(parser)
-    parser.set_defaults(run=bench_verb.bench)
-
-
-def _add_sweep(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "a sweep",
-        "Builds an engine of every combination, and compares each with the first that passes.",
-    )
-    group.add_argument(
-        "--sweep",
-        action="store_true",
-        help="build, check, measure and compare; goes on where it was stopped",
-    )
-    for option, text in (
-        ("precision", "all"),
-        ("placement", f"of int8: {DEFAULT_PLACEMENT}"),
-        ("mlp", "both"),
-        ("tail", "native, and kernel on a GPU"),
-        ("backend", "those that run here"),
-    ):
-        group.add_argument(
-            f"--{option}",
-            type=sweep_plan.several(option),
-            metavar="A,B...",
-            help=f"{', '.join(sweep_plan.AXES[option])} (default: {text})",
-        )
-
-
 def _add_verify(verbs: object) -> None:
-    parser = _verb(
+    parser = arguments.add_verb(
         verbs,
         "verify",
         "hold an engine to its gates again, on this device",
@@ -322,7 +210,7 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(verbs: object) -> None:
-    parser = _verb(
+    parser = arguments.add_verb(
         verbs,
         "predict",
         "say what faces in pictures express",
@@ -341,7 +229,7 @@ def _add_predict(verbs: object) -> None:
 
 
 def _add_run(verbs: object) -> None:
-    parser = _verb(
+    parser = arguments.add_verb(
         verbs,
         "run",
         "the robot loop: a camera in, expressions out to a robot, a file or stdout",

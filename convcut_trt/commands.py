@@ -18,7 +18,7 @@ from convcut_trt.progress import Progress
 from convcut_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from convcut_trt.judged import Judged
+    from convcut_trt.gates.judged import Judged
 
 
 def build(options: Namespace) -> int:
@@ -97,14 +97,14 @@ def predict(options: Namespace) -> int:
 
 def run(options: Namespace) -> int:
     """The verb ``run``."""
-    from convcut_trt.robot_loop import run as run_loop
+    from convcut_trt.robots.robot_loop import run as run_loop
 
     return run_loop(options)
 
 
 def inspect(options: Namespace) -> int:
     """The verb ``inspect``."""
-    from convcut_trt import hygiene
+    from convcut_trt.datasets import hygiene
     from convcut_trt.inspection import describe
 
     found = describe(options.file)
@@ -147,7 +147,7 @@ def _failing(*, as_json: bool, **outcome: bool) -> Iterator[None]:
 
 def _judged(data: str | None, count: int | None, spec: ModelSpec) -> Judged | None:
     """The faces of ``--data`` and ``--gate-pictures``; None where neither was given."""
-    from convcut_trt import judged
+    from convcut_trt.gates import judged
 
     if data is None:
         return None if count is None else judged.bundled(spec.size, count)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import convcut_trt
-from convcut_trt import backends, clocks, combinations, devices, jetson, nvml
+from convcut_trt import backends, combinations, devices
 from convcut_trt.backends import probe
 from convcut_trt.backends.preflight import free_memory
 from convcut_trt.backends.probe import Gpu, Loader
@@ -21,6 +21,7 @@ from convcut_trt.combinations import Fact
 from convcut_trt.errors import BackendMissing, ConvcutError
 from convcut_trt.home import zoo_names
 from convcut_trt.manifest import EngineManifest, manifests
+from convcut_trt.measuring import clocks, jetson, nvml
 from convcut_trt.optional import how_to_install, unreported
 
 _TENSORRTS = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")

@@ -6,14 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convcut_trt import auto, judged, tails
+from convcut_trt import auto, tails
 from convcut_trt.backends.base import Backend, BuildOptions
 from convcut_trt.errors import InputError
+from convcut_trt.gates import judged
 from convcut_trt.home import Model
 from convcut_trt.network import read_model
+from convcut_trt.precision.typed import Form, form_of, to_typed
 from convcut_trt.ranges import Ranges
 from convcut_trt.request import AUTO, Request, check, find_ranges
-from convcut_trt.typed import Form, form_of, to_typed
 
 if TYPE_CHECKING:
     import onnx

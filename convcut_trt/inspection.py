@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from convcut_trt.errors import ConvcutError, InputError
-from convcut_trt.failure import SCHEMA, SUFFIX
 from convcut_trt.fields import read_json
+from convcut_trt.gates.failure import SCHEMA, SUFFIX
 from convcut_trt.manifest import EngineManifest, find_manifest
 from convcut_trt.ranges import Ranges
 from convcut_trt.spec import ModelSpec
@@ -24,7 +24,7 @@ def describe(path: Path) -> dict[str, Any]:
         ManifestError: An engine whose manifest does not match it.
     """
     if path.is_dir() or path.suffix in (".npz", ".csv"):
-        from convcut_trt import hygiene
+        from convcut_trt.datasets import hygiene
 
         return hygiene.report(path)
     if not path.is_file():

@@ -10,11 +10,11 @@ from convcut_trt import backends, devices, gates
 from convcut_trt.backends.base import Backend, BuildOptions
 from convcut_trt.candidate import known_budgets
 from convcut_trt.errors import InputError
+from convcut_trt.gates.judged import Judged
 from convcut_trt.home import Model
-from convcut_trt.judged import Judged
+from convcut_trt.precision.typed import NO_RANGES, PRECISIONS, form_of
 from convcut_trt.ranges import Ranges
 from convcut_trt.tails import TAILS
-from convcut_trt.typed import NO_RANGES, PRECISIONS, form_of
 
 AUTO = "auto"
 DEFAULT_BATCH = (1, 4, 16)

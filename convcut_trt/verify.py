@@ -6,20 +6,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convcut_trt import backends, gates, int8, judged
+from convcut_trt import backends, gates
 from convcut_trt.build import here
 from convcut_trt.engine import open_session
 from convcut_trt.errors import EngineMismatch, GateFailed, InputError
 from convcut_trt.fields import sha256
-from convcut_trt.gates import Step
+from convcut_trt.gates import Step, judged
+from convcut_trt.gates.judge import Case, judge
+from convcut_trt.gates.judged import Judged
+from convcut_trt.gates.proof import check_proof, check_tail, prove
 from convcut_trt.home import Model, find_model
-from convcut_trt.judge import Case, judge
-from convcut_trt.judged import Judged
-from convcut_trt.linear import linear
 from convcut_trt.manifest import EngineManifest, find_manifest, now
 from convcut_trt.network import read_model
-from convcut_trt.proof import check_proof, check_tail, prove
-from convcut_trt.typed import Form, Typed
+from convcut_trt.precision import int8
+from convcut_trt.precision.linear import linear
+from convcut_trt.precision.typed import Form, Typed
 
 if TYPE_CHECKING:
     import onnx

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from convcut_trt.errors import ConvcutError
-from convcut_trt.video import Writer
+from convcut_trt.robots.video import Writer
 from export.drawing import Mood, Person, draw
 
 WIDTH, HEIGHT, RATE, FRAMES = 640, 480, 30, 240

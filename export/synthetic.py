@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from convcut_trt.datasets.ferplus import CLASSES as CLASSES
 from convcut_trt.errors import InputError
-from convcut_trt.ferplus import CLASSES as CLASSES
 from export.drawing import Colour, Mood, Person, Points, draw, mix
 
 Box = tuple[float, float, float, float]

@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx
 
-from convcut_trt import build, judged
+from convcut_trt import build
+from convcut_trt.gates import judged
 from convcut_trt.home import Model
 from convcut_trt.manifest import EngineManifest
 from convcut_trt.request import Request

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convcut_trt import ferplus
+from convcut_trt.datasets import ferplus
 
 USAGE = ("Training", "PublicTest", "PrivateTest")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convcut_trt.home import find_model
-from convcut_trt.sinks import About
+from convcut_trt.robots.sinks import About
 from convcut_trt.sources import Frame
 from convcut_trt.stream import Result
 from convcut_trt.track import Box, Face

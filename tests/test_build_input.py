@@ -14,7 +14,7 @@ import pytest
 
 from convcut_trt import home, network
 from convcut_trt.errors import BackendMissing, InputError, SpecError
-from convcut_trt.judged import Judged
+from convcut_trt.gates.judged import Judged
 from convcut_trt.manifest import manifests
 from tests import models
 from tests.building import ZOO, contents, make

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convcut_trt import auto, fields, measure
+from convcut_trt import auto, fields
 from convcut_trt.errors import GateFailed
-from convcut_trt.int8 import PLACEMENTS, places
 from convcut_trt.manifest import EngineManifest
+from convcut_trt.measuring import measure
+from convcut_trt.precision.int8 import PLACEMENTS, places
 from tests import models
 from tests.building import ZOO, check_published, contents, make
 

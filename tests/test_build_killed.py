@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from convcut_trt import build, home, judged, request
+from convcut_trt import build, home, request
+from convcut_trt.gates import judged
 
 phase, suffix, folder, flavour, *targets = sys.argv[1:]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from convcut_trt.ferplus import CLASSES
+from convcut_trt.datasets.ferplus import CLASSES
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from convcut_trt import engine as engines
 from convcut_trt import tails
 from convcut_trt.errors import BackendMissing, EngineMismatch, InputError
 from convcut_trt.manifest import STAND_IN, EngineManifest
-from convcut_trt.measure import Timings
+from convcut_trt.measuring.measure import Timings
 from tests.building import make
 from tests.gpu.machine import Machine, machine
 

@@ -13,29 +13,12 @@ import numpy.typing as npt
 
 from convcut_trt.backends.arrays import check_host_images, parts, result_arrays
 from convcut_trt.backends.base import Arrays, BuildOptions, existing_file
-from convcut_trt.errors import BuildError, InputError
+from convcut_trt.errors import BackendMissing, BuildError, InputError
 from convcut_trt.optional import load
 
 _ON_GPU = "this array is in GPU memory, the engine on the CPU: pass a numpy array, or open a TensorRT engine"
 _CLOSED = "this session is closed: open the engine again"
 _MOST_FACES = 64  # at a time: memory grows with the batch, speed hardly does
-
-
-def check_options(flavour: str, typed_onnx: Path, options: BuildOptions) -> None:
-    """Refuses options of ``build`` that are for GPUs, and a file that is not there.
-
-    Raises:
-        InputError: Which, and what to do.
-    """
-    existing_file(typed_onnx)
-    if options.targets:
-        raise InputError(f"{flavour} engines run on any CPU: leave out --target")
-    for name, value in (
-        ("--workspace", options.workspace_mib),
-        ("--timing-cache", options.timing_cache),
-    ):
-        if value is not None:
-            raise InputError(f"{name} is for TensorRT, {flavour} has none: leave it out")
 
 
 def check_opening(flavour: str, engine: Path, threads: int | None, tail: Path | None) -> None:
@@ -65,6 +48,41 @@ def check_graph(typed_onnx: Path) -> None:
         raise BuildError(
             f"{typed_onnx.name} is not a valid ONNX file: export it again", log=str(error)
         ) from error
+
+
+class HostBackend:
+    """What such backends answer alike. A subclass names its flavour, which is its module too, and its extra."""
+
+    flavour: str
+    extra: str
+
+    def missing(self) -> str | None:
+        """See Backend."""
+        try:
+            load(self.flavour, self.extra)
+        except BackendMissing as error:
+            return str(error)
+        return None
+
+    def can_run(self) -> str | None:
+        """See Backend: wherever it is installed."""
+        return self.missing()
+
+    def versions(self) -> dict[str, str]:
+        """See Backend."""
+        return {self.flavour: str(load(self.flavour, self.extra).__version__)}
+
+    def check_build(self, typed_onnx: Path, options: BuildOptions) -> None:
+        """See Backend."""
+        existing_file(typed_onnx)
+        if options.targets:
+            raise InputError(f"{self.flavour} engines run on any CPU: leave out --target")
+        for name, value in (
+            ("--workspace", options.workspace_mib),
+            ("--timing-cache", options.timing_cache),
+        ):
+            if value is not None:
+                raise InputError(f"{name} is for TensorRT, {self.flavour} has none: leave it out")
 
 
 @dataclass(frozen=True)

@@ -21,25 +21,26 @@ from convcut_trt.backends.base import (
     no_progress,
 )
 from convcut_trt.backends.host import (
+    HostBackend,
     HostSession,
     Port,
     Signature,
     check_graph,
     check_opening,
-    check_options,
 )
 from convcut_trt.backends.ort_profile import profiled_layers
-from convcut_trt.errors import BackendMissing, BuildError, ConvcutError, InputError
+from convcut_trt.errors import BuildError, ConvcutError, InputError
 from convcut_trt.optional import load
 
 _EXTRA = "ort"
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
-class OnnxRuntime:
+class OnnxRuntime(HostBackend):
     """The backend. ``providers`` are onnxruntime's, for example ``CUDAExecutionProvider``."""
 
     flavour = "onnxruntime"
+    extra = _EXTRA
 
     def __init__(self, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
         self._providers = list(providers)
@@ -54,26 +55,6 @@ class OnnxRuntime:
         if precision == "bf16" and self.on_cpu:
             return "onnxruntime has no bf16 kernels for a CPU: choose fp16 or int8"
         return None
-
-    def missing(self) -> str | None:
-        """See Backend."""
-        try:
-            load("onnxruntime", _EXTRA)
-        except BackendMissing as error:
-            return str(error)
-        return None
-
-    def can_run(self) -> str | None:
-        """See Backend: wherever it is installed."""
-        return self.missing()
-
-    def versions(self) -> dict[str, str]:
-        """See Backend."""
-        return {"onnxruntime": str(load("onnxruntime", _EXTRA).__version__)}
-
-    def check_build(self, typed_onnx: Path, options: BuildOptions) -> None:
-        """See Backend."""
-        check_options(self.flavour, typed_onnx, options)
 
     def build(
         self, typed_onnx: Path, options: BuildOptions, progress: Progress = no_progress

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,16 +24,15 @@ from convcut_trt.backends.base import (
     no_progress,
 )
 from convcut_trt.backends.host import (
+    HostBackend,
     HostSession,
     Port,
     Signature,
     check_graph,
     check_opening,
-    check_options,
 )
 from convcut_trt.backends.ov_graph import executed_layers
 from convcut_trt.errors import (
-    BackendMissing,
     BuildError,
     ConvcutError,
     EngineMismatch,
@@ -93,37 +93,32 @@ class _Graph:
         return None
 
 
-class OpenVino:
+@cache
+def core() -> Any:
+    """``openvino.Core``, one for the process and never closed.
+
+    Each has an alternate signal stack of its own for the thread that makes it, and puts the one before back when it
+    goes. Two that go in the order in which they came leave a stack that is freed, and the next Ctrl-C ends Python
+    with a segmentation fault (2026.4.1).
+
+    Raises:
+        BackendMissing: OpenVINO is not installed.
+    """
+    return load("openvino", _EXTRA).Core()
+
+
+class OpenVino(HostBackend):
     """The backend."""
 
     flavour = "openvino"
+    extra = _EXTRA
     on_cpu = True
 
     def refuses(self, precision: str) -> str | None:
         """See Backend: bf16 is refused where OpenVINO would only imitate it, slower than fp32."""
         if precision == "bf16" and self.missing() is None:
-            return _no_bf16(load("openvino", _EXTRA).Core())
+            return _no_bf16(core())
         return None
-
-    def missing(self) -> str | None:
-        """See Backend."""
-        try:
-            load("openvino", _EXTRA)
-        except BackendMissing as error:
-            return str(error)
-        return None
-
-    def can_run(self) -> str | None:
-        """See Backend: wherever it is installed."""
-        return self.missing()
-
-    def versions(self) -> dict[str, str]:
-        """See Backend."""
-        return {"openvino": str(load("openvino", _EXTRA).__version__)}
-
-    def check_build(self, typed_onnx: Path, options: BuildOptions) -> None:
-        """See Backend."""
-        check_options(self.flavour, typed_onnx, options)
 
     def build(
         self, typed_onnx: Path, options: BuildOptions, progress: Progress = no_progress
@@ -247,7 +242,7 @@ def _read(path: Path) -> _Graph:
     reader = ov.frontend.FrontEndManager().load_by_framework("onnx")
     model = reader.convert(reader.load(str(path)))
     signature = Signature.of(path.name, _ports(model.inputs), _ports(model.outputs))
-    return _Graph(ov, ov.Core(), model, signature)
+    return _Graph(ov, core(), model, signature)
 
 
 def _ports(ports: Any) -> list[Port]:

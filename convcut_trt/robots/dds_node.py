@@ -14,7 +14,7 @@ from convcut_trt.robots.publish import FACES, RosSink
 
 if TYPE_CHECKING:
     from convcut_trt.robots.dds_source import DdsImages
-    from convcut_trt.sinks import About
+    from convcut_trt.robots.sinks import About
 
 _KINDS = {"image": Image, "compressed": CompressedImage}
 _TOPIC = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")

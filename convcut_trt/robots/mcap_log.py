@@ -23,7 +23,7 @@ from convcut_trt.robots.messages import CompressedImage, Header, Time
 from convcut_trt.robots.publish import RosSink
 
 if TYPE_CHECKING:
-    from convcut_trt.sinks import About
+    from convcut_trt.robots.sinks import About
     from convcut_trt.sources import Pixels
     from convcut_trt.stream import Result
 

@@ -30,7 +30,7 @@ from convcut_trt.robots.messages import (
 
 if TYPE_CHECKING:
     from convcut_trt.health import Health
-    from convcut_trt.sinks import About
+    from convcut_trt.robots.sinks import About
     from convcut_trt.stream import Result
     from convcut_trt.track import Face
 

@@ -21,7 +21,7 @@ from convcut_trt.robots.ros_node import make_node
 from convcut_trt.robots.ros_wire import RosWire, ros
 
 if TYPE_CHECKING:
-    from convcut_trt.sinks import About
+    from convcut_trt.robots.sinks import About
 
 _KINDS: dict[str, type[Image | CompressedImage]] = {"image": Image, "compressed": CompressedImage}
 

@@ -30,7 +30,7 @@ from convcut_trt.robots.ros_images import Arrivals
 from convcut_trt.robots.ros_settings import Settings
 from convcut_trt.robots.ros_wire import RosPublisher, RosWire, subscribe
 from convcut_trt.robots.ros_worker import Answers
-from convcut_trt.sinks import About
+from convcut_trt.robots.sinks import About
 from convcut_trt.stream import Answering, Result, Stream
 
 Kinds = tuple[type[Message], ...]  # of messages that a mode takes

@@ -29,7 +29,7 @@ from convcut_trt.robots.ros_modes import FindFaces, FollowFaces, Mode
 from convcut_trt.robots.ros_settings import CONFIGURED, changes, declare, read, when
 from convcut_trt.robots.ros_wire import RosWire, ros, ros_class
 from convcut_trt.robots.ros_worker import Worker
-from convcut_trt.sinks import About
+from convcut_trt.robots.sinks import About
 
 NAME = "convcut_trt"
 

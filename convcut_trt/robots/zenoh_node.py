@@ -14,10 +14,10 @@ from convcut_trt.errors import InputError
 from convcut_trt.optional import load
 from convcut_trt.robots.idl import Message
 from convcut_trt.robots.publish import FACES, RosSink
+from convcut_trt.robots.sinks import About, Sink, record
 from convcut_trt.robots.zenoh_keys import RMW, Graph, attachment, gid
 from convcut_trt.robots.zenoh_session import EXAMPLE, Address, check_key, open_session, read_address
 from convcut_trt.robots.zenoh_source import ZenohSource
-from convcut_trt.sinks import About, Sink, record
 
 if TYPE_CHECKING:
     from convcut_trt.health import Health

@@ -14,14 +14,14 @@ pytest.importorskip("onnxruntime")
 if importlib.util.find_spec("openvino") is None:  # importing it here would tell its maker
     pytest.skip("openvino is not installed", allow_module_level=True)
 
-from convcut_trt import auto, backends, build, home, optional, request, verify
+from convcut_trt import auto, backends, build, home, request, verify
 from convcut_trt.backends import openvino
 from convcut_trt.backends.base import BuildOptions, Session, computed_shares
 from convcut_trt.backends.stored import in_words, stored_shares
 from convcut_trt.devices import find
 from convcut_trt.engine import load
 from convcut_trt.errors import BackendMissing, BuildError, EngineMismatch, InputError
-from convcut_trt.judged import bundled
+from convcut_trt.gates.judged import bundled
 from convcut_trt.manifest import EngineManifest
 from convcut_trt.request import Request
 from tests.backends import models
@@ -215,11 +215,7 @@ def test_where_the_cpu_has_bf16_the_types_of_the_graph_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenVINO imitates BF16 on a CPU with AVX-512 but without BF16: the kernels show, the answers may be wrong."""
-    capabilities = (
-        optional.load("openvino", "openvino")
-        .Core()
-        .get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    )
+    capabilities = openvino.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     monkeypatch.setattr(openvino, "_no_bf16", lambda core: None)
     path = models.write(tmp_path / "small.onnx", "bf16")
     stem, point, head = models.MULTIPLY_ADDS
@@ -363,6 +359,29 @@ def test_nothing_is_reported_written_or_pinned(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
     assert not list(user.iterdir())
+
+
+_INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from convcut_trt import backends
+backend = backends.get("openvino")
+sessions = [backend.open(Path(sys.argv[1])) for _ in range(2)]
+for _ in range(2):
+    sessions.pop(0).close()
+backend.refuses("bf16")
+came = []
+signal.signal(signal.SIGINT, lambda *_: came.append(1))
+signal.raise_signal(signal.SIGINT)
+print(came)
+"""
+
+
+def test_ctrl_c_after_engines_came_and_went_is_python_s(tmp_path: Path) -> None:
+    path = models.write(tmp_path / "small.onnx")
+    command = [sys.executable, "-c", _INTERRUPTED, str(path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[1]"), done.stderr
 
 
 @pytest.fixture(scope="module")

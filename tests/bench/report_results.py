@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from convcut_trt.conditions import Conditions
 from convcut_trt.home import find_model
-from convcut_trt.measure import Ratio
-from convcut_trt.results import (
+from convcut_trt.measuring.conditions import Conditions
+from convcut_trt.measuring.measure import Ratio
+from convcut_trt.measuring.results import (
     IDLE,
     ON_GPU,
     STEADY,

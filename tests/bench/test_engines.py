@@ -18,7 +18,7 @@ from convcut_trt.backends.base import BuildOptions, BuiltEngine, Layer
 from convcut_trt.errors import BuildError, InputError
 from convcut_trt.guard import guarded
 from convcut_trt.home import Model
-from convcut_trt.typed import form_of
+from convcut_trt.precision.typed import form_of
 from tests import block, models
 
 SM = "sm_86"

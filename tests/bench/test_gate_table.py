@@ -15,9 +15,9 @@ from PIL import Image
 from bench import gate_table
 from bench.breakages import EXPORTS, GRAPHS
 from bench.gate_table import ENGINE, RESULTS, STAND_IN, forms, headroom, main, markdown, worst
-from convcut_trt import gates, judged
-from convcut_trt.gates import Gate
-from convcut_trt.typed import PRECISIONS
+from convcut_trt import gates
+from convcut_trt.gates import Gate, judged
+from convcut_trt.precision.typed import PRECISIONS
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bench.openings_page import ratios, tried
 from convcut_trt.errors import InputError
 from convcut_trt.fields import Fields, read_json
 from convcut_trt.fit import newest
-from convcut_trt.measure import log_ratio
+from convcut_trt.measuring.measure import log_ratio
 from tests.timing import ANSWER, Clock, Engine
 
 

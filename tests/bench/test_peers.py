@@ -18,13 +18,14 @@ import torch
 
 from bench import against, peer_fer, peer_onnx, peer_torch, peers
 from bench.peers import PEERS
-from convcut_trt import bench_entrants, cli, conditions, lab, results, timed, versus
-from convcut_trt.entrants import Entrant, engine_entrant
+from convcut_trt import cli, lab
 from convcut_trt.errors import BackendMissing, ConvcutError, InputError
 from convcut_trt.home import find_model
 from convcut_trt.manifest import EngineManifest
-from convcut_trt.results import IDLE, ON_GPU, STEADY, WHOLE
-from convcut_trt.timed import F64
+from convcut_trt.measuring import bench_entrants, conditions, results, timed, versus
+from convcut_trt.measuring.entrants import Entrant, engine_entrant
+from convcut_trt.measuring.results import IDLE, ON_GPU, STEADY, WHOLE
+from convcut_trt.measuring.timed import F64
 
 NAME = "conv-cut-mini.fp16.onnxruntime"
 QUICK = ["--seconds", "0.02", "--openings", "8", "--batch", "1"]
@@ -461,8 +462,7 @@ def test_openvino_keeps_its_defaults_unless_they_are_other_bits(
         def get_property(self, device: str, name: str) -> Any:
             return type("Type", (), {"get_type_name": lambda self: "bf16"})()
 
-    library = type("openvino", (), {"Core": Core, "__version__": "1"})
-    monkeypatch.setattr(peer_onnx, "load", lambda name, extra: library)
+    monkeypatch.setattr(peer_onnx, "core", Core)
     found = {
         asked: PEERS["openvino"](replace(engine, subject=replace(engine.subject, asked=asked))).name
         for asked in ("fp32", "fp16", "bf16", "int8")

@@ -19,10 +19,10 @@ from bench.report import report
 from bench.sections_choice import pareto, turned
 from bench.sections_confusion import change
 from bench.sections_latency import short
-from convcut_trt import results
 from convcut_trt.devices import known
 from convcut_trt.errors import InputError
-from convcut_trt.results import ON_GPU, Result
+from convcut_trt.measuring import results
+from convcut_trt.measuring.results import ON_GPU, Result
 from tests.bench.report_results import (
     FP32,
     H200,

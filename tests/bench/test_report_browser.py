@@ -14,7 +14,7 @@ import pytest
 
 from bench import report as module
 from bench.report import report
-from convcut_trt import results
+from convcut_trt.measuring import results
 from tests.bench.report_results import usual
 
 BROWSER = next(

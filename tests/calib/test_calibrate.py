@@ -11,7 +11,7 @@ import pytest
 
 from calib.__main__ import main
 from calib.stability import compare
-from convcut_trt.duplicates import pixel_hash
+from convcut_trt.datasets.duplicates import pixel_hash
 from convcut_trt.home import Model
 from convcut_trt.pictures import load_picture
 from convcut_trt.ranges import Ranges

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calib.pick import Choice, pick, shares
 from convcut_trt.datasets import Dataset, dataset_from_arrays
-from convcut_trt.duplicates import pixel_hash
+from convcut_trt.datasets.duplicates import pixel_hash
 from convcut_trt.errors import InputError
 from tests.calib import tiny
 

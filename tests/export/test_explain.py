@@ -13,8 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convcut_trt import ferplus
-from convcut_trt.datasets import Dataset
+from convcut_trt.datasets import Dataset, ferplus
 from convcut_trt.errors import InputError
 from export import embedding
 from export.__main__ import main as lab

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convcut_trt import latency, timed
 from convcut_trt.backends.trt_timed import gpu_times
-from convcut_trt.entrants import Entrant, Work
 from convcut_trt.errors import CudaError, InputError
-from convcut_trt.latency import Measuring
-from convcut_trt.results import IDLE, ON_GPU, STEADY, WHOLE
+from convcut_trt.measuring import latency, timed
+from convcut_trt.measuring.entrants import Entrant, Work
+from convcut_trt.measuring.latency import Measuring
+from convcut_trt.measuring.results import IDLE, ON_GPU, STEADY, WHOLE
 from tests import models
 from tests.gpu.machine import BATCH, Machine, expected, faces, machine
-from tests.test_results import example
+from tests.measuring.test_results import example
 
 RUNS = 12
 
@@ -109,9 +109,9 @@ def test_the_gpu_of_this_machine_is_faster_alone_than_with_the_host(tmp_path: Pa
     """A built engine of the zoo: its GPU time is part of the whole call."""
     from convcut_trt import backends
     from convcut_trt.backends.trt_session import TensorRTSession
-    from convcut_trt.conditions import read
     from convcut_trt.engine import open_session
-    from convcut_trt.timed import Timed, asking, sample
+    from convcut_trt.measuring.conditions import read
+    from convcut_trt.measuring.timed import Timed, asking, sample
     from tests.building import make
 
     flavours = [

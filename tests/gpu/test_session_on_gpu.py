@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convcut_trt import backends, devices, judged
+from convcut_trt import backends, devices
 from convcut_trt.backends import probe
 from convcut_trt.backends.base import BuildOptions
 from convcut_trt.backends.tensorrt import TensorRT
@@ -27,10 +27,11 @@ from convcut_trt.errors import (
     EngineMismatch,
     InputError,
 )
+from convcut_trt.gates import judged
 from convcut_trt.gpu.driver import Cuda
 from convcut_trt.network import read_model
+from convcut_trt.precision.typed import form_of, to_typed
 from convcut_trt.request import Request
-from convcut_trt.typed import form_of, to_typed
 from tests import models
 from tests.gpu.on_gpu import fresh
 

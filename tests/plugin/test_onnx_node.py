@@ -11,10 +11,10 @@ import pytest
 from onnx import helper
 
 from convcut_trt.errors import InputError
-from convcut_trt.half import to_half
-from convcut_trt.int8 import to_int8
 from convcut_trt.kernels.tail import Tail
 from convcut_trt.plugin.onnx_node import DOMAIN, OPERATOR, with_plugin_tail
+from convcut_trt.precision.half import to_half
+from convcut_trt.precision.int8 import to_int8
 from convcut_trt.ranges import Ranges
 from convcut_trt.seam import split
 from tests.kernels.test_tail_model import another_axis

@@ -39,7 +39,7 @@ from convcut_trt.robots.dds_node import open_sink, open_source
 from convcut_trt.robots.dds_types import Cdr, carrier
 from convcut_trt.robots.dds_wire import DdsWire
 from convcut_trt.robots.idl import Message
-from convcut_trt.sinks import open_sink as open_any_sink
+from convcut_trt.robots.sinks import open_sink as open_any_sink
 from convcut_trt.stream import Stream
 from tests.results import ABOUT, CLASSES, face, result
 from tests.robots.cases import CASES

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from convcut_trt.datasets.ferplus import CLASSES
 from convcut_trt.errors import InputError
-from convcut_trt.ferplus import CLASSES
 from convcut_trt.robots import messages as m
 from convcut_trt.robots.expressions import (
     UNKNOWN,

@@ -27,10 +27,10 @@ from convcut_trt.errors import BackendMissing, InputError
 from convcut_trt.home import find_model
 from convcut_trt.robots.images import from_frame
 from convcut_trt.robots.messages import CompressedImage, Expression, Header, Image, LabelInfo, Time
+from convcut_trt.robots.sinks import record
 from convcut_trt.robots.zenoh_keys import Graph, attachment, gid, read_stamp, stamp
 from convcut_trt.robots.zenoh_node import open_sink, open_source
 from convcut_trt.robots.zenoh_session import read_address
-from convcut_trt.sinks import record
 from convcut_trt.sources import Frame
 from convcut_trt.stream import Stream
 from tests.results import ABOUT, SECOND, face, result

@@ -1,0 +1,167 @@
+"""Comparing engines: in turns inside an opening, and opened anew many times.
+
+Two sessions of one engine differ from opening to opening, by where their memory happens to lie, far more than the
+calls of one opening tell. So the unit that counts is the opening: all contenders are opened freshly, in random
+order, and called in turns, in random blocks and their mirror images (ABBA): what else runs hits all alike.
+
+Threads spin after a call in the hope of the next one: those of onnxruntime for 45 ms, those of torch for 3. They
+would take a core from whoever is next, and the one that spins longest would win. So ``quiet`` waits in front of a
+timed call until nothing spins, and makes a call first that does not count: it wakes the own threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from convcut_trt.backends.base import Runnable
+from convcut_trt.measuring.measure import Timings
+from convcut_trt.measuring.timed import F32, F64, U8, Timed, asking, no_garbage_collection
+
+LEAST = 8
+"""Openings that a comparison needs."""
+QUIET_S = 0.1
+"""Longest wait until nothing spins."""
+WARM_UP_SHARE = 0.1
+"""Of an opening's time, before its timed calls."""
+_IDLE = 0.25  # of a core
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to be compared.
+
+    Attributes:
+        name: For people and results; unlike that of every other contender.
+        open: Opens it afresh.
+        batches: Faces of the calls, each uint8 [B, S, S, 3], taken in turns.
+        budget: Largest difference of a probability that is allowed.
+        wanted: The right probabilities of each batch, float32 [B, K]; None takes the first answer to each.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[Runnable]]
+    batches: Sequence[U8]
+    budget: float
+    wanted: Sequence[F32] | None = None
+
+
+def opening(
+    contenders: Sequence[Contender],
+    seconds: float,
+    random: np.random.Generator,
+    quiet: bool = False,
+) -> dict[str, F64]:
+    """Opens every contender and calls them in turns.
+
+    Args:
+        contenders: Two or more.
+        seconds: Of the calls, a tenth of them to warm up.
+        random: Draws the order of opening and of every block.
+        quiet: Wait before each call until nobody's threads spin; for contenders with several.
+
+    Returns:
+        Name -> milliseconds, float64 [blocks, 2]: the call in the block, and the one in its mirror image.
+
+    Raises:
+        GateFailed: A wrong answer.
+    """
+    timed: dict[str, Timed] = {}
+    with ExitStack() as stack:
+        for place in random.permutation(len(contenders)):
+            one = contenders[place]
+            session = stack.enter_context(one.open())
+            timed[one.name] = Timed(one.name, asking(session, one.batches), one.budget, one.wanted)
+        with no_garbage_collection():
+            for _ in _until(seconds * WARM_UP_SHARE):
+                _block(timed, random, quiet)
+            blocks = [_block(timed, random, quiet) for _ in _until(seconds * (1 - WARM_UP_SHARE))]
+    return {one.name: np.array([block[one.name] for block in blocks]) for one in contenders}
+
+
+def _block(
+    timed: Mapping[str, Timed], random: np.random.Generator, quiet: bool
+) -> dict[str, list[float]]:
+    order = random.permutation(list(timed))
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for name in (*order, *order[::-1]):
+        if quiet:
+            _until_quiet()
+            timed[name]()
+        times[name].append(timed[name]())
+    return times
+
+
+def _until_quiet() -> None:
+    """Waits until this process has left the cores alone for a millisecond."""
+    end = time.perf_counter() + QUIET_S
+    while time.perf_counter() < end:
+        start, worked = time.perf_counter(), time.process_time()
+        time.sleep(0.001)
+        if time.process_time() - worked < _IDLE * (time.perf_counter() - start):
+            return
+
+
+def _until(seconds: float) -> Iterator[None]:
+    """Goes on for some seconds, and at least once."""
+    end = time.perf_counter() + seconds
+    yield
+    while time.perf_counter() < end:
+        yield
+
+
+class Versus:
+    """A comparison, one opening after the other; it may end after any of them."""
+
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        seconds: float,
+        batch: int,
+        seed: int = 0,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            contenders: Two or more, of different names.
+            seconds: Of calls in each opening.
+            batch: Faces in a call.
+            seed: Of all that is drawn.
+            quiet: See ``opening``.
+        """
+        self._quiet = quiet
+        self._contenders, self._seconds, self._batch = tuple(contenders), seconds, batch
+        self._random = np.random.default_rng(seed)
+        self._units: dict[str, list[F64]] = {one.name: [] for one in self._contenders}
+
+    def open_again(self) -> None:
+        """One more opening.
+
+        Raises:
+            GateFailed: A wrong answer.
+        """
+        samples = opening(self._contenders, self._seconds, self._random, self._quiet)
+        for name, times in samples.items():
+            self._units[name].append(of_blocks(times))
+
+    @property
+    def openings(self) -> int:
+        """How many there were."""
+        return len(self._units[self._contenders[0].name])
+
+    @property
+    def timings(self) -> Timings:
+        """What they gave: the units are the openings."""
+        return Timings(self._batch, {name: tuple(units) for name, units in self._units.items()})
+
+
+def of_blocks(times: F64) -> F64:
+    """One time a block, from ``opening``'s [blocks, 2]: in the geometric mean of both calls, drifts cancel out."""
+    means: F64 = np.exp(np.log(times).mean(axis=1))
+    return means

@@ -1,0 +1,367 @@
+"""The verb ``bench``, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convcut_trt.cli import main
+from convcut_trt.engine import open_session
+from convcut_trt.errors import EngineMismatch
+from convcut_trt.manifest import EngineManifest
+from convcut_trt.measuring import bench_verb, conditions, entrants, results, timed, versus
+from convcut_trt.measuring.entrants import Entrant
+from convcut_trt.measuring.versus import Versus
+
+NAME = "conv-cut-mini.fp16.onnxruntime"
+QUICK = ["--seconds", "0.03", "--openings", "8", "--batch", "1"]
+
+
+@pytest.fixture(autouse=True)
+def short_and_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engines: Path) -> None:
+    """A warm-up of a moment, a machine that nobody else uses, and the engines where they are looked for."""
+    monkeypatch.setattr(timed, "WARM_UP_S", 0.02)
+    monkeypatch.setattr(versus, "QUIET_S", 0)
+    # slow among the many objects of a test run
+    monkeypatch.setattr("convcut_trt.measuring.timed.gc.collect", lambda: 0)
+    monkeypatch.setattr(conditions, "flags", lambda before, after: {})
+    monkeypatch.setenv("CONVCUT_HOME", str(tmp_path / "home"))
+    shutil.copytree(engines, tmp_path / "home")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, str]:
+    """Two engines that are the same but for their names."""
+    home = tmp_path / "home"
+    shutil.copyfile(home / f"{NAME}.json", home / "twin.json")
+    return str(home / f"{NAME}.json"), str(home / "twin.json")
+
+
+class Changed:
+    """An open engine, of whose answers some become something else."""
+
+    def __init__(self, session: Any, change: Callable[[Any], Any]) -> None:
+        self._session, self._change = session, change
+
+    def run(self, images: Any, out: Any = None) -> Any:
+        return self._change(self._session.run(images, out))
+
+    def __enter__(self) -> Changed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.close()
+
+
+Change = Callable[[str, int, Callable[[Any], Any]], None]
+
+
+@pytest.fixture
+def at_call(monkeypatch: pytest.MonkeyPatch) -> Change:
+    """Makes something else of the answers of an engine from one of its calls on."""
+
+    def change(name: str, number: int, change: Callable[[Any], Any]) -> None:
+        def opened(manifest: EngineManifest) -> Any:
+            session, calls = open_session(manifest), count(1)
+            if manifest.path.stem != name:
+                return session
+            return Changed(
+                session, lambda answers: change(answers) if next(calls) >= number else answers
+            )
+
+        monkeypatch.setattr(entrants, "open_session", opened)
+
+    return change
+
+
+def wrong(answers: Any) -> Any:
+    """The classes in another order."""
+    return {**answers, "probabilities": answers["probabilities"][:, ::-1].copy()}
+
+
+def interrupted(answers: Any) -> Any:
+    """As Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def test_the_engines_of_the_cache_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "bench.json"
+    assert main(["bench", *QUICK, "-o", str(output)]) == 0
+    shown = capsys.readouterr()
+    assert NAME in shown.out
+    assert "steady" in shown.out
+    assert "fp16 stored, fp32 computed" in shown.out
+    assert str(output) in shown.out
+    assert "frame to label" in shown.err  # progress
+    found = results.read(output)
+    assert found.complete
+    assert [one.subject.name for one in found.measured] == [NAME]
+    assert found.compared == ()
+    (measured,) = found.measured
+    manifest = EngineManifest.read(tmp_path / "home" / f"{NAME}.json")
+    assert measured.subject.sha256 == manifest.sha256
+    assert {gate["name"] for gate in measured.subject.gates} >= {"witnesses", "flips"}
+    assert measured.accuracy is None
+    assert {series.way for series in measured.series} == {"steady", "after idle", "frame to label"}
+    assert str(tmp_path) not in output.read_text()
+
+
+def test_without_an_output_the_result_lies_in_the_cache(tmp_path: Path) -> None:
+    assert main(["bench", *QUICK]) == 0
+    (path,) = (tmp_path / "home" / "results").glob("*.json")
+    assert results.read(path).complete
+
+
+def test_two_engines_are_compared(
+    tmp_path: Path, pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "bench.json"
+    assert main(["bench", *pair, *QUICK, "-o", str(output), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    (compared,) = results.read(output).compared
+    assert shown["compared"][0]["verdict"] == compared.verdict
+    assert (compared.name, compared.other) == (NAME, "twin")
+    assert (compared.openings, compared.batch, compared.seconds) == (8, 1, 0.03)
+    assert len(compared.log_ratios) == len(compared.name_ms) == len(compared.other_ms) == 8
+    assert compared.low is not None and compared.high is not None
+    assert compared.low <= compared.ratio <= compared.high
+    assert compared.verdict in ("faster", "slower", "same", "inconclusive")
+
+
+def test_against_an_engine_is_the_same(tmp_path: Path, pair: tuple[str, str]) -> None:
+    output = tmp_path / "bench.json"
+    assert main(["bench", pair[0], "--against", pair[1], *QUICK, "-o", str(output)]) == 0
+    assert [(c.name, c.other) for c in results.read(output).compared] == [(NAME, "twin")]
+
+
+def test_a_flagged_machine_proves_nothing(
+    tmp_path: Path, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    flags = {"swapped": "8 pages went to or came from the swap"}
+    monkeypatch.setattr(conditions, "flags", lambda before, after: flags)
+    monkeypatch.setattr(
+        "convcut_trt.measuring.measure.studentised", lambda values: (0.30, 0.31)
+    )  # as clear as can be
+    output = tmp_path / "bench.json"
+    assert main(["bench", *pair, *QUICK, "-o", str(output)]) == 0
+    found = results.read(output)
+    assert found.compared[0].verdict == "inconclusive"
+    assert (found.compared[0].low or 0) > 1.3
+    assert found.measured[0].flags == flags
+    assert "inconclusive" in (out := capsys.readouterr().out)
+    assert "swapped: 8 pages" in out
+
+
+def test_several_batches(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    given = ["bench", "--seconds", "0.02", "--batch", "4,1", "-o", str(output)]
+    assert main(given) == 0
+    (measured,) = results.read(output).measured
+    steady = [series.batch for series in measured.series if series.way == "steady"]
+    assert steady == [4, 1]
+
+
+def test_labelled_faces_give_the_accuracy(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("happiness", "sadness"):
+        folder = tmp_path / "faces" / name
+        folder.mkdir(parents=True)
+        for number in range(3):
+            pixels = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    output = tmp_path / "bench.json"
+    given = ["bench", *QUICK, "--data", str(tmp_path / "faces"), "-o", str(output)]
+    assert main(given) == 0
+    accuracy = results.read(output).measured[0].accuracy
+    assert accuracy is not None
+    assert accuracy.images == 6
+    counts = np.array(list(accuracy.confusion.values()))
+    assert counts.shape == (8, 8) and counts.sum() == 6
+    assert np.trace(counts) == round(accuracy.share * 6)
+    assert accuracy.low <= accuracy.share <= accuracy.high
+    assert accuracy.share * 6 == pytest.approx(round(accuracy.share * 6))
+
+
+def test_an_engine_that_answers_wrong_meanwhile_ends_the_bench(
+    tmp_path: Path, pair: tuple[str, str], at_call: Change, capsys: Any
+) -> None:
+    at_call(NAME, 3, wrong)
+    output = tmp_path / "bench.json"
+    assert main(["bench", *pair, *QUICK, "-o", str(output), "--json"]) == 1
+    shown = capsys.readouterr()
+    reason = json.loads(shown.out)["reason"]
+    assert reason.startswith(f"{NAME} answered wrong at call 3")
+    assert f"convcut-trt: {reason}" in shown.err
+    assert not output.exists()  # there was nothing to keep yet
+
+
+def test_what_was_measured_before_a_wrong_answer_is_kept(
+    tmp_path: Path, pair: tuple[str, str], at_call: Change
+) -> None:
+    at_call("twin", 1, wrong)
+    output = tmp_path / "bench.json"
+    assert main(["bench", *pair, *QUICK, "-o", str(output)]) == 1
+    found = results.read(output)
+    assert not found.complete
+    assert [one.subject.name for one in found.measured] == [NAME]
+
+
+def test_ctrl_c_keeps_what_was_measured(
+    tmp_path: Path, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def stop(self: bench_verb.Run, step: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_verb.Run, "compare", stop)
+    output = tmp_path / "bench.json"
+    assert main(["bench", *pair, *QUICK, "-o", str(output)]) == 130
+    found = results.read(output)
+    assert not found.complete
+    assert [one.subject.name for one in found.measured] == [NAME, "twin"]
+    assert "what was measured is kept" in (shown := capsys.readouterr()).err
+    assert "not complete" in shown.out
+
+
+def test_ctrl_c_in_the_middle_of_a_comparison(
+    tmp_path: Path, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_again = Versus.open_again
+    openings: list[int] = []
+
+    def stop(self: Versus) -> None:
+        if len(openings) == 3:
+            raise KeyboardInterrupt
+        openings.append(1)
+        open_again(self)
+
+    monkeypatch.setattr(Versus, "open_again", stop)
+    output = tmp_path / "bench.json"
+    assert main(["bench", *pair, *QUICK, "-o", str(output)]) == 130
+    (compared,) = results.read(output).compared
+    assert (compared.openings, compared.verdict) == (3, "inconclusive")
+    assert len(compared.log_ratios) == 3
+
+
+def test_ctrl_c_before_anything_was_measured(tmp_path: Path, at_call: Change, capsys: Any) -> None:
+    at_call(NAME, 2, interrupted)
+    output = tmp_path / "bench.json"
+    assert main(["bench", *QUICK, "-o", str(output)]) == 130
+    assert not output.exists()
+    assert "nothing was measured yet" in capsys.readouterr().err
+
+
+def test_with_json_there_is_one_object_whatever_happens(capsys: Any) -> None:
+    assert main(["bench", *QUICK, "--json", "--data", "gone"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"] == "InputError"
+
+
+def test_a_peer_takes_part(tmp_path: Path, capsys: Any) -> None:
+    """Whoever runs the verb may bring other systems along, as the checkout does."""
+
+    def slower(engine: Entrant) -> Entrant:
+        return replace(engine, subject=replace(engine.subject, name="another system", kind="peer"))
+
+    options = Namespace(
+        engines=[],
+        against=["another system"],
+        model=None,
+        data=None,
+        batch=(1,),
+        seconds=0.05,
+        openings=8,
+        output=tmp_path / "bench.json",
+        json=False,
+    )
+    assert bench_verb.bench(options, {"another system": slower}) == 0
+    found = results.read(tmp_path / "bench.json")
+    assert [one.subject.kind for one in found.measured] == ["engine", "peer"]
+    assert [(c.name, c.other) for c in found.compared] == [(NAME, "another system")]
+    options.against = ["a third"]
+    with pytest.raises(EngineMismatch, match="one of another system"):
+        bench_verb.bench(options, {"another system": slower})
+
+
+def change_manifest(tmp_path: Path, **changes: Any) -> None:
+    path = tmp_path / "home" / f"{NAME}.json"
+    replace(EngineManifest.read(path), **changes).write(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["gone.json"], "gone.json does not exist"),
+        (["no-such-model"], "convcut-trt build"),
+        (["--against", "gone"], "--against gone is neither an engine"),
+        (["--batch", "64"], "was built for batches 1 to 16, not 64"),
+        (["--openings", "7"], "give 8 or more"),
+        (["-o", "no/such/folder/x.json"], "is no folder"),
+        (["--data", "gone"], "gone"),
+    ],
+)
+def test_mistakes(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *given]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--batch", "0"],
+        ["--batch", "1:4:16"],
+        ["--batch", "1,,2"],
+        ["--seconds", "0"],
+        ["--seconds", "nan"],
+    ],
+)
+def test_options_that_are_no_numbers(given: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", *given])
+    assert caught.value.code == 2
+
+
+def test_an_engine_given_twice(tmp_path: Path, capsys: Any) -> None:
+    path = str(tmp_path / "home" / f"{NAME}.json")
+    assert main(["bench", path, path]) == 2
+    assert "given twice" in capsys.readouterr().err
+
+
+def test_an_engine_for_another_device(tmp_path: Path, capsys: Any) -> None:
+    change_manifest(tmp_path, flavour="tensorrt", compute_capability="8.7", target="orin-nano-8gb")
+    path = str(tmp_path / "home" / f"{NAME}.json")
+    assert main(["bench", path]) == 2
+    assert "cannot run here" in (said := capsys.readouterr().err)
+    assert "convcut-trt build" in said
+
+
+def test_an_engine_that_failed_its_gates_is_not_timed(tmp_path: Path, capsys: Any) -> None:
+    gates = ({"name": "flips", "value": 3, "budget": 0, "verdict": "fail", "detail": ""},)
+    change_manifest(tmp_path, gates=gates)
+    assert main(["bench", str(tmp_path / "home" / f"{NAME}.json")]) == 2
+    assert "failed at flips" in capsys.readouterr().err
+
+
+def test_an_edited_engine_is_not_opened(tmp_path: Path, capsys: Any) -> None:
+    engine = tmp_path / "home" / f"{NAME}.onnx"
+    engine.write_bytes(engine.read_bytes() + b"\0")
+    assert main(["bench", *QUICK, str(engine)]) == 2
+    assert "other SHA-256" in capsys.readouterr().err
+
+
+def test_without_engines_the_build_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("CONVCUT_HOME", str(tmp_path / "empty"))
+    assert main(["bench"]) == 2
+    assert "convcut-trt build conv-cut-mini" in capsys.readouterr().err

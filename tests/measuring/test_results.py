@@ -1,0 +1,218 @@
+"""Results: what is kept of many calls, and that a file is read as it was written or refused by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convcut_trt.errors import InputError
+from convcut_trt.measuring import provenance, results
+from convcut_trt.measuring.clocks import State
+from convcut_trt.measuring.conditions import Conditions
+from convcut_trt.measuring.energy import Energy
+from convcut_trt.measuring.results import (
+    Accuracy,
+    Compared,
+    Distribution,
+    Machine,
+    Measured,
+    Memory,
+    Result,
+    Series,
+    Subject,
+)
+from tests.machines import ORIN_GPU, ORIN_NANO, Cuda, files, loader
+
+
+@pytest.mark.parametrize(
+    ("calls", "known"),
+    [
+        (1, []),
+        (2, ["p50"]),
+        (9, ["p50"]),
+        (10, ["p50", "p90"]),
+        (20, ["p50", "p90", "p95"]),
+        (99, ["p50", "p90", "p95"]),
+        (100, ["p50", "p90", "p95", "p99"]),
+        (999, ["p50", "p90", "p95", "p99"]),
+        (1000, ["p50", "p90", "p95", "p99", "p99_9"]),
+    ],
+)
+def test_a_percentile_needs_calls_beyond_it(calls: int, known: list[str]) -> None:
+    found = Distribution.of(np.random.default_rng(0).lognormal(0, 0.1, calls))
+    names = ("p50", "p90", "p95", "p99", "p99_9")
+    assert [name for name in names if getattr(found, name) is not None] == known
+    assert found.calls == calls
+    assert (found.jitter is None) == (calls == 1)
+
+
+def test_a_distribution_says_what_numpy_says() -> None:
+    times = np.random.default_rng(1).lognormal(0, 0.5, 4000)
+    found = Distribution.of(times)
+    for name, percent in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99), ("p99_9", 99.9)):
+        assert getattr(found, name) == pytest.approx(np.percentile(times, percent), abs=1e-4)
+    assert found.max == pytest.approx(times.max(), abs=1e-4)
+    assert found.mean == pytest.approx(times.mean(), abs=1e-4)
+    assert found.jitter == pytest.approx(np.abs(np.diff(times)).mean(), abs=1e-4)
+    # What is kept says nearly the same.
+    assert len(found.samples) == results.KEPT
+    assert found.samples[0] == pytest.approx(times.min(), abs=1e-4)
+    assert found.samples[-1] == found.max
+    assert np.percentile(found.samples, 90) == pytest.approx(found.p90, rel=0.01)
+
+
+def test_an_even_engine_has_no_jitter_and_an_alternating_one_all_of_it() -> None:
+    assert Distribution.of(np.full(50, 2.0)).jitter == 0
+    assert Distribution.of(np.tile([2.0, 3.0], 25)).jitter == 1
+
+
+def test_throughput() -> None:
+    assert Series("steady", 8, True, Distribution.of(np.full(9, 4.0))).throughput == 2000
+
+
+def moment(at: float) -> Conditions:
+    state = State(sm_mhz=1020.0, throttle=(), power_mode="MAXN", source="sysfs")
+    return Conditions(at_s=at, cores=2, gpu=state, governor="performance", own_s=at / 2)
+
+
+def example() -> Result:
+    """With everything in it."""
+    subject = Subject(
+        name="small.fp16.tensorrt",
+        kind="engine",
+        model="small",
+        flavour="tensorrt",
+        asked="fp16",
+        precision="fp16 stored, fp16 computed",
+        stored={"fp16": 0.99, "fp32": 0.01},
+        computed={"fp16": 1.0},
+        batch=(1, 4, 16),
+        placement="",
+        mlp="conv",
+        tail="native",
+        target="",
+        operations=None,
+        sha256={"engine": "ab", "ranges": None},
+        versions={"builder": "10.3"},
+        gates=({"name": "witnesses", "value": 1e-4, "budget": None, "verdict": "pass"},),
+        verified_on="a GPU",
+        judged_on="256 pictures",
+        date="2026-01-01T00:00:00+00:00",
+    )
+    times = Distribution.of(np.random.default_rng(0).lognormal(0, 0.1, 700))
+    measured = Measured(
+        subject=subject,
+        open_ms=100.0,
+        first_ms=20.0,
+        difference=1e-4,
+        series=(Series("steady", 1, True, times), Series("after idle", 1, False, times)),
+        not_measured={"on the GPU": "no"},
+        memory=Memory(100, 50, 200, None),
+        energy=Energy(0.01, 20.0, 5.0, 1, 1000, 10.0, "a board"),
+        accuracy=Accuracy("faces", 100, 0.9, 0.85, 0.95, {"happy": [45, 5], "sad": [5, 45]}),
+        before=moment(1.0),
+        after=moment(20.0),
+        flags={"busy": "others took 30% of the CPU"},
+    )
+    compared = Compared(
+        name="one",
+        other="two",
+        batch=1,
+        openings=8,
+        seconds=5.0,
+        ratio=1.1,
+        low=1.05,
+        high=1.15,
+        verdict="faster",
+        log_ratios=(0.1,) * 8,
+        name_ms=(1.0,) * 8,
+        other_ms=(1.1,) * 8,
+        before=moment(1.0),
+        after=moment(2.0),
+        flags={},
+    )
+    machine = Machine(
+        "a GPU", "a CPU", 2, 2**30, "a GPU", "8.9", None, None, "13.0", None, "Linux x86_64"
+    )
+    return Result(
+        command="convcut-trt bench one",
+        date="2026-01-02T00:00:00+00:00",
+        commit=None,
+        versions={"python": "3.11"},
+        machine=machine,
+        complete=True,
+        measured=(measured, replace(measured, energy=None, accuracy=None)),
+        compared=(compared,),
+    )
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    results.write(path, example())
+    assert results.read(path) == example()
+    # a line for a list of samples, not one for each
+    assert len(path.read_text().splitlines()) < 400
+    assert json.loads(path.read_text())["schema"] == results.SCHEMA
+
+
+def broken(change: Any) -> str:
+    values = results.to_json(example())
+    values = json.loads(json.dumps(values))
+    change(values)
+    return json.dumps(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read"),
+        ("[]", "expected an object"),
+        ('{"schema": 0}', "has schema 0, this version reads 1"),
+        ('{"schema": 2}', "has schema 2, this version reads 1"),
+        (broken(lambda v: v.pop("machine")), "'machine' is missing"),
+        (broken(lambda v: v["measured"][0].pop("open_ms")), r"measured\[0\]: the field 'open_ms'"),
+        (
+            broken(lambda v: v["measured"][1]["series"].append(3)),
+            r"series\[2\]: expected an object",
+        ),
+        (broken(lambda v: v["measured"][0]["series"][0].update(batch="1")), "'batch' must be int"),
+        (broken(lambda v: v["compared"][0].update(log_ratios=["x"])), "log_ratios: .* float"),
+        (broken(lambda v: v["measured"][0]["before"]["gpu"].update(throttle=7)), "must be list"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said) as caught:
+        results.read(path)
+    assert "result.json" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.json does not exist"):
+        results.read(tmp_path / "gone.json")
+
+
+def test_a_jetson_is_its_board(tmp_path: Path) -> None:
+    root = files(tmp_path, {**ORIN_NANO, "proc/cpuinfo": "processor : 0\nCPU part : 0xd42\n"})
+    found = provenance.machine(root=root, load=loader(Cuda(ORIN_GPU)))
+    assert found.device.startswith("NVIDIA Jetson Orin Nano")
+    assert (found.gpu, found.compute_capability, found.jetpack) == ("Orin", "8.7", "6.2")
+    assert found.memory_bytes == 7801856 * 1024
+
+
+def test_without_a_gpu_the_processor_computes(tmp_path: Path) -> None:
+    root = files(tmp_path, {"proc/cpuinfo": "processor : 0\nmodel name : A CPU @ 2 GHz\n"})
+    found = provenance.machine(root=root, load=loader())
+    assert (found.device, found.gpu, found.driver) == ("A CPU @ 2 GHz", None, None)
+    assert found.memory_bytes is None
+
+
+def test_versions_name_what_is_there() -> None:
+    found = provenance.versions()
+    assert {"convcut_trt", "python", "numpy"} <= found.keys()
