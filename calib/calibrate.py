@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -152,11 +153,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = options.output or model.onnx.with_suffix(".ranges.json")
     if not output.parent.is_dir():
         raise InputError(f"the folder {output.parent} does not exist: make it, or choose another")
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: name a file in it, {output / 'NAME.ranges.json'}")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{output.parent} cannot be written to: choose another folder with -o")
     dataset = open_dataset(options.data)
     choice = pick(dataset, model.spec.classes, options.images, options.seed)
     with Progress(quiet=options.json) as progress:
         ranges, stability = calibrate(model, dataset, choice, options.method, progress)
     larger = None if stability.stable else _larger(choice)
+    if stability.stable:
+        ranges.write(output)
     if options.json:
         report = {
             "ranges": str(output) if stability.stable else None,
@@ -175,7 +182,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_text(choice, dataset, stability))
     if not stability.stable:
         raise GateFailed(_too_small(choice, options.method, larger))
-    ranges.write(output)
     if not options.json:
         print(
             f"\nbuild with   convcut-trt build {options.model} --precision int8 --ranges {output}"

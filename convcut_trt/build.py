@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from convcut_trt import __version__, auto, gates, tails
 from convcut_trt.backends.base import Backend
 from convcut_trt.backends.probe import gpu
 from convcut_trt.candidate import Candidate, Workshop, make
-from convcut_trt.errors import BuildError, ConvcutError, GateFailed
+from convcut_trt.errors import BuildError, ConvcutError, GateFailed, InputError
 from convcut_trt.fields import sha256
 from convcut_trt.gates import Step, failure, judged
 from convcut_trt.gates.judge import Case
@@ -26,6 +26,7 @@ from convcut_trt.optional import load
 from convcut_trt.precision.typed import form_of
 from convcut_trt.publish import publish
 from convcut_trt.request import AUTO, Request, check, find_ranges
+from convcut_trt.scratch import scratch_folder
 from convcut_trt.spec import OUTPUTS
 
 
@@ -53,10 +54,8 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
     make_engine_folder(request.output)
     case = Case(model, read_model(model), faces, request.batch, step)
     runs_here = backend.can_run() is None and not request.targets
-    with tempfile.TemporaryDirectory(prefix="convcut-") as scratch:
-        workshop = Workshop(
-            case, backend, options, ranges, request.budgets, runs_here, Path(scratch)
-        )
+    with scratch_folder() as scratch:
+        workshop = Workshop(case, backend, options, ranges, request.budgets, runs_here, scratch)
         if request.tail == "kernel":
             tails.check_kernel(backend, case.original, runs_here=runs_here)
             workshop = replace(workshop, tail="kernel")
@@ -77,7 +76,8 @@ def build(model: Model, request: Request, step: Step) -> EngineManifest:
         used = ranges_path if candidate.form.precision == "int8" else None
         manifest = _manifest(workshop, candidate, request, verdicts, used)
         publish(model, manifest, candidate.typed_path, candidate.engine.engine)
-        failure.report_path(request.output, manifest.path.stem).unlink(missing_ok=True)
+        with suppress(OSError):  # it is of an earlier try, and the engine is there
+            failure.report_path(request.output, manifest.path.stem).unlink(missing_ok=True)
         return manifest
 
 
@@ -98,12 +98,16 @@ def _failure(
         "versions": _versions(first),
         "date": now(),
     }
-    failure.write_report(path, case, str(first.form), first.gates, cause, about)
+    try:
+        failure.write_report(path, case, str(first.form), first.gates, cause, about)
+        told = f"see {path}"
+    except InputError as error:
+        told = f"and the report neither: {error}"
     log = [gates.table(first.gates), f"likeliest cause: {cause}"]
     if verdicts:
         log.append("\n".join(verdicts))
     return GateFailed(
-        f"{name} in {first.form} failed at {names}: nothing was published, see {path}",
+        f"{name} in {first.form} failed at {names}: nothing was published, {told}",
         log="\n\n".join(log),
         gates=first.gates,
     )

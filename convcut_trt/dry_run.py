@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from convcut_trt.network import read_model
 from convcut_trt.precision.typed import Form, form_of, to_typed
 from convcut_trt.ranges import Ranges
 from convcut_trt.request import AUTO, Request, check, find_ranges
+from convcut_trt.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -75,8 +75,8 @@ def _size(
 ) -> str:
     """What the typed graph of a form comes to, once the backend has agreed to build it."""
     typed = to_typed(original, form, None if found is None else found[1]).model
-    with tempfile.TemporaryDirectory(prefix="convcut-") as folder:
-        path = Path(folder) / "typed.onnx"
+    with scratch_folder() as folder:
+        path = folder / "typed.onnx"
         path.write_bytes(typed.SerializeToString())
         backend.check_build(path, options)
         return f"{path.stat().st_size / 1e6:.1f} MB typed ONNX"

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import re
+import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from convcut_trt.errors import ConvcutError, InputError
 
 T = TypeVar("T")
+_ABANDONED_S = 3600.0
+_MOST_BYTES = (
+    64 << 20
+)  # ours have 11 kB to 5 MB; as Python's objects JSON takes up to 30 times its bytes
+_MOST_DEEP = 50  # ours reach 8; copying and writing take several of Python's 1000 frames for each
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Fields:
@@ -81,15 +90,52 @@ def read_json(path: Path, schema: int, error: type[ConvcutError], fix: str) -> F
         fix: What to do when the file cannot be used; ends each message.
     """
     try:
-        fields = Fields(json.loads(path.read_text(encoding="utf-8")), path.name, error)
+        values = json.loads(read_text(path))
+        check_tree(values)
     except FileNotFoundError:
         raise error(f"{path} does not exist: {fix}") from None
     except (OSError, ValueError, RecursionError) as problem:  # ValueError: not UTF-8, not JSON
         raise error(f"{path} cannot be read ({problem}): {fix}") from None
+    fields = Fields(values, path.name, error)
     found = fields.get("schema", int)
     if found != schema:
         raise error(f"{path.name} has schema {found}, this version reads {schema}: {fix}")
     return fields
+
+
+def read_text(path: Path) -> str:
+    """A text file of ours.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not UTF-8, or larger than any of ours.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+    return content.decode("utf-8")
+
+
+def check_tree(values: Any) -> None:
+    """Makes sure that what was read can be walked through, hashed, copied and printed.
+
+    Raises:
+        ValueError: It is nested too deep, or a text in it is half a character.
+    """
+    level, depth = [values], 0
+    while level:
+        if depth > _MOST_DEEP:
+            raise ValueError(f"it is nested more than {_MOST_DEEP} deep")
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += [*value, *value.values()]
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str) and _SURROGATE.search(value):
+                raise ValueError(f"the text {value[:80]!r} is no Unicode")
+        level, depth = inner, depth + 1
 
 
 def canonical(values: Mapping[str, Any]) -> bytes:
@@ -97,26 +143,52 @@ def canonical(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside ``path``; what is written there is flushed to the disk, then takes its place.
+
+    Where anything fails a former file is as it was; a link at ``path`` is replaced, not followed. What killed
+    processes have left of earlier tries is removed once it is an hour old.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written to.
+    """
+    # Not by the process: two containers that share a folder may have the same number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    with contextlib.suppress(OSError):
+        _remove_abandoned(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    # Compared with the file just written: the folder may lie on a machine with another clock.
+    now = path.stat().st_mtime
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if now - left.stat().st_mtime > _ABANDONED_S:
+            left.unlink()
+
+
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, flushes it to the disk, and renames it.
+    """Writes a file, whole or not at all, see ``replacing``.
 
     Raises:
         InputError: The disk is full, or the folder cannot be written to; a former file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise InputError(
             f"{path} could not be written ({error.strerror}): free some space or choose another folder"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -91,8 +91,7 @@ def make_engine_folder(folder: Path) -> None:
         # Engines are native code: nobody else may put one there.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"{folder} cannot be created ({error.strerror}): choose another with -o"
-        ) from None
+        reason = "a link that leads nowhere" if folder.is_symlink() else error.strerror
+        raise InputError(f"{folder} cannot be created ({reason}): choose another with -o") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{folder} cannot be written to: choose another folder with -o")

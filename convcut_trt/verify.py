@@ -21,6 +21,7 @@ from convcut_trt.network import read_model
 from convcut_trt.precision import int8
 from convcut_trt.precision.linear import linear
 from convcut_trt.precision.typed import Form, Typed
+from convcut_trt.publish import writing
 
 if TYPE_CHECKING:
     import onnx
@@ -66,8 +67,10 @@ def verify(
         EngineMismatch: It cannot run here.
         ManifestError: A file is missing or was changed.
         GateFailed: A gate failed; ``log`` holds the table.
+        InputError: The manifest cannot be written, or the engine was built anew meanwhile.
     """
     manifest.check_files(engine=not trust)
+    before, engine = manifest.path.read_bytes(), sha256(manifest.engine)
     backend = backends.get(manifest.flavour)
     if reason := backend.can_run():
         raise EngineMismatch(
@@ -94,24 +97,47 @@ def verify(
     after = replace(
         manifest,
         precision=precision,
-        sha256={**manifest.sha256, "engine": sha256(manifest.engine)},
+        sha256={**manifest.sha256, "engine": engine},
         gates=tuple(asdict(gate) for gate in results),
         judged_on=case.judged.source,
         verified_on=here(backend),
         date=now(),
     )
     failed = gates.failed(results)
+    outcome = "it opens no more, build it again"
     # A file that was never published and failed leaves the manifest to the one that was.
     if not (failed and trust and after.sha256 != manifest.sha256):
-        after.write(manifest.path)
+        try:
+            _write(after, before)
+        except InputError as error:
+            if not failed:
+                raise
+            outcome = f"and its manifest does not say so: {error}"
     if failed:
         names = ", ".join(gate.name for gate in failed)
         raise GateFailed(
-            f"{manifest.path.name} failed at {names} on {after.verified_on}: it opens no more, build it again",
+            f"{manifest.path.name} failed at {names} on {after.verified_on}: {outcome}",
             log=gates.table(results),
             gates=results,
         )
     return after
+
+
+def _write(manifest: EngineManifest, before: bytes) -> None:
+    """Writes a manifest, unless another one came into its place since ``before`` was read there."""
+    folder = manifest.path.parent
+    try:
+        with writing(folder):
+            if manifest.path.read_bytes() != before:
+                raise InputError(
+                    f"{manifest.path.name} was built anew while the former engine was verified: verify it again"
+                )
+            manifest.write(manifest.path)
+    except OSError as error:
+        raise InputError(
+            f"{manifest.path} cannot be read any more ({error.strerror}), so what was found is not kept: build the "
+            "engine again"
+        ) from None
 
 
 def read(path: Path) -> EngineManifest:

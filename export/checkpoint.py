@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from convcut_trt.errors import ConvcutError, InputError
+from convcut_trt.errors import InputError
+from convcut_trt.fields import check_tree, write_file
 
 SCHEMA = 2
 
@@ -37,24 +38,14 @@ def write(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) ->
     """Writes tensors and a JSON-able note; an interrupted write leaves the former file as it was.
 
     Raises:
-        ConvcutError: The disk is full, or the folder cannot be written to.
+        InputError: The disk is full, or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"note": json.dumps(note)},
-        )
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise ConvcutError(
-            f"{path} cannot be written ({error}): free some disk or choose another folder with -o"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Not save_file: its own temporary file would stay behind, nobody's, where the process is killed.
+    content = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        metadata={"note": json.dumps(note)},
+    )
+    write_file(path, content)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -67,13 +58,19 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             note = json.loads((file.metadata() or {})["note"])
+        check_tree(note)
         if not isinstance(note, dict) or note.get("schema") != SCHEMA:
-            raise KeyError(f"schema {SCHEMA}")
+            raise ValueError(f"it is not of schema {SCHEMA}")
+        classes = note.get("classes")
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError("it names no classes")
+        if not isinstance(note.get("recipe"), dict):
+            raise ValueError("it has no recipe")
     except FileNotFoundError:
         raise InputError(
             f"there is no checkpoint {path}: train one with `convcut-trt train`"
         ) from None
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is no checkpoint of convcut-trt train ({error}): give its model.safetensors"
         ) from None

@@ -11,7 +11,6 @@ share one. Values are float16, a relative error of at most 2^-11: what `tests/ex
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 import time
@@ -30,7 +29,7 @@ from tqdm import tqdm
 
 from convcut_trt import home
 from convcut_trt.errors import ConvcutError, InputError
-from convcut_trt.fields import canonical, read_json, write_json
+from convcut_trt.fields import canonical, read_json, replacing, write_json
 from export.data import Split, augmented, draws, normalise
 from export.recipe import Augmentation, Input
 
@@ -114,12 +113,12 @@ def cached(
     content = _content(trunk, split, input, augmentation, side)
     place = (folder or cache_folder()) / hashlib.sha256(canonical(content)).hexdigest()[:32]
     files = [_View(place, number, content) for number in range(views)]
+    _sweep(place)
     missing = [file for file in files if not file.sound()]
     if missing:
         with _one_sentence(place), _evaluating(trunk):
             for path in reversed((place, *place.parents)):
                 path.mkdir(mode=0o700, exist_ok=True)  # not parents=True: engines may lie there too
-            _sweep(place)
             shape = _shape(trunk, split, side)
             _check_space(place, len(missing) * prod(shape) * 2)
             total = len(missing) * len(split)
@@ -178,20 +177,12 @@ class _View:
         bar: tqdm[Any],
     ) -> None:
         started = time.monotonic()
-        temporary = self.values.with_name(f".{self.values.name}.{os.getpid()}")
         self.beside.unlink(missing_ok=True)
-        try:
-            # Not through a mapping: a full disk would end the process there, with a bus error.
-            with temporary.open("wb") as file:
-                for maps in _maps(trunk, split, input, augmentation, side, self.number):
-                    file.write(maps.tobytes())
-                    bar.update(len(maps))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.values)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        # Not through a mapping: a full disk would end the process there, with a bus error.
+        with replacing(self.values) as temporary, temporary.open("xb") as file:
+            for maps in _maps(trunk, split, input, augmentation, side, self.number):
+                file.write(maps.tobytes())
+                bar.update(len(maps))
         seconds = round(time.monotonic() - started, 3)
         note = {"schema": SCHEMA, "content": self.content, "shape": shape, "seconds": seconds}
         write_json(self.beside, note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,15 +13,20 @@ import tomllib
 from pydantic import BaseModel, ConfigDict, Field
 
 from convcut_trt.errors import InputError
+from convcut_trt.fields import check_tree, read_text
+from convcut_trt.spec import MAX_SIZE
 from export.model import AttentionKind, ConvCut
 
 RECIPES = Path(__file__).parent / "recipes"
+
+_MOST_CHARACTERS = 20_000  # ours have 1,200
+_MOST_SECTIONS = 8
 
 _Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Network(_Section):
@@ -42,7 +48,7 @@ class Network(_Section):
 class Input(_Section):
     """The square input: side in pixels, and mean and standard deviation per channel of pixels in 0 ... 1."""
 
-    size: int = Field(ge=16, le=512)
+    size: int = Field(ge=16, le=MAX_SIZE)
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
@@ -198,14 +204,16 @@ def read(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         InputError: No such recipe, no TOML, or mistakes in it.
     """
     path = Path(name)
-    if not path.suffix and not path.is_file():
+    if not path.suffix and not os.path.isfile(path):
         path = RECIPES / f"{name}.toml"
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         known = ", ".join(sorted(entry.stem for entry in RECIPES.glob("*.toml")))
         raise InputError(f"there is no recipe {str(name)!r}: give a .toml file or one of {known}")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = _toml(read_text(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise InputError(f"{path} is not TOML: {error}") from None
     return parse(changed(values, changes), str(path))
 
@@ -221,14 +229,33 @@ def changed(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]
         place, _, text = change.partition("=")
         *sections, key = place.strip().split(".")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
+            if len(sections) > _MOST_SECTIONS:
+                raise KeyError(place)
+            value = _toml(f"value = {text}")["value"]
             target = result
             for section in sections:
                 target = target.setdefault(section, {})
             target[key] = value
-        except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(
-                f"--set {change!r} is no change of a recipe: write training.epochs=5, or "
+                f"--set {change[:80]!r} is no change of a recipe: write training.epochs=5, or "
                 'training.optimizer="adam" in quotes'
             ) from None
     return result
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Reads TOML.
+
+    Raises:
+        ValueError: It is none, or too large, or nested too deep.
+    """
+    # a.b.c = 1 nests as deep as it is long, and takes the square of that.
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"it has more than {_MOST_CHARACTERS} characters")
+    try:
+        values = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    check_tree(values)
+    return values

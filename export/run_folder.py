@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 import convcut_trt
+from convcut_trt.alone import alone
 from convcut_trt.errors import InputError
 from convcut_trt.fields import write_json
 from export import checkpoint
@@ -80,13 +82,44 @@ class RunFolder:
         self.directory, self.fabric = directory, fabric
         self.identity, self.images = identity, images
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps every other training out of the folder.
+
+        Raises:
+            InputError: Another one is at work there.
+        """
+        if not self.fabric.is_global_zero:
+            yield
+            return
+        busy = f"another training writes to {self.directory}: wait for it, or choose another folder with -o"
+        with alone(self.directory, busy):
+            yield
+
+    def check_new(self) -> None:
+        """Makes sure that a new run overwrites no other one, nor a model without its state.
+
+        Raises:
+            InputError: The folder holds one.
+        """
+        if not self.fabric.is_global_zero:
+            return
+        if (self.directory / STATE).exists():
+            raise InputError(
+                f"{self.directory} holds a run: go on with --resume, or choose another folder"
+            )
+        if (self.directory / MODEL).exists():
+            raise InputError(
+                f"{self.directory} holds a {MODEL} without the {STATE} to go on from: choose another folder with -o"
+            )
+
     def write_model(
         self, tensors: dict[str, Tensor], progress: Progress, origin: Mapping[str, Any]
     ) -> None:
         """Writes the model.
 
         Raises:
-            ConvcutError: The disk is full, or the folder cannot be written to.
+            InputError: The disk is full, or the folder cannot be written to.
         """
         if self.fabric.is_global_zero:
             checkpoint.write(self.directory / MODEL, tensors, self._note(progress, origin))
@@ -94,15 +127,15 @@ class RunFolder:
     def write_state(
         self, tensors: dict[str, Tensor], progress: Progress, origin: Mapping[str, Any]
     ) -> None:
-        """Writes the state, and the note by itself for people and programs.
+        """Writes the note by itself for people and programs, then the state: a finished run has both.
 
         Raises:
-            ConvcutError: The disk is full, or the folder cannot be written to.
+            InputError: The disk is full, or the folder cannot be written to.
         """
         if self.fabric.is_global_zero:
             note = self._note(progress, origin)
-            checkpoint.write(self.directory / STATE, tensors, note)
             write_json(self.directory / NOTE, note)
+            checkpoint.write(self.directory / STATE, tensors, note)
 
     def read_model(self) -> dict[str, Tensor]:
         """The best weights so far, by their names in the network.

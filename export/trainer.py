@@ -74,7 +74,18 @@ class Trainer:
         self.progress = Progress()
 
     def run(self) -> None:
-        """Trains from the beginning to the last epoch of the last stage."""
+        """Trains from the beginning to the last epoch of the last stage.
+
+        Raises:
+            InputError: The folder holds a run or a model, or another training is at work there.
+        """
+        with self.folder.held():
+            self.folder.check_new()
+            self._start()
+            self._begin()
+            self._train()
+
+    def _start(self) -> None:
         network = self.plan.network
         if self.start is not None:
             self.origin = self.start(self.network, self.classes)
@@ -88,15 +99,18 @@ class Trainer:
             raise InputError(
                 "frozen_trunk needs network.weights or --init: a random trunk sees nothing"
             )
-        self._begin()
-        self._train()
 
     def resume(self) -> None:
         """Goes on from the state that a run of this recipe left in the folder, and ends where it would have ended.
 
         Raises:
-            InputError: No state there, or that of another recipe or of other data.
+            InputError: No state there, or that of another recipe or of other data, or another training is at work.
         """
+        with self.folder.held():
+            self._restore()
+            self._train()
+
+    def _restore(self) -> None:
         tensors, self.progress, self.origin = self.folder.read_state()
         self.network.load_state_dict(checkpoint.unprefixed("model", tensors))
         self._begin()
@@ -107,7 +121,6 @@ class Trainer:
         progress = self.progress
         done = progress.epoch * self.steps + progress.step
         self.schedule.replay(done, progress.accuracies())
-        self._train()
 
     @property
     def options(self) -> Training:
@@ -202,6 +215,8 @@ class Trainer:
                 started = time.monotonic()
                 self._write_state()
         progress.seconds += time.monotonic() - started
+        if not progress.history:
+            self._write_state()  # a model never lies in the folder without the state of its run
         self._record(progress.seconds)
 
     def _step(self, inputs: Callable[[Tensor], Tensor], chosen: Tensor) -> None:

@@ -7,8 +7,10 @@ optimised graph and the run show it. Field names: onnxruntime 1.23 to 1.31, meas
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +52,11 @@ def profiled_layers(onnxruntime: ModuleType, model: Path, providers: list[str]) 
         image = session.get_inputs()[0]
         shape = [size if isinstance(size, int) else 1 for size in image.shape]
         session.run(None, {image.name: np.zeros(shape, np.uint8)})
-        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        profile = Path(session.end_profiling()).read_text("utf-8")
+    try:
+        events = json.loads(profile)
+    except ValueError:  # onnxruntime does not say that it could not write it
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir()) from None
     return [
         _layer(event["name"].removesuffix("_kernel_time"), event["args"], shape[0])
         for event in events

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,11 @@ from convcut_trt.errors import BuildError
 
 # Whatever the current folder holds, the child imports what this process would.
 _ROOT = Path(__file__).resolve().parents[2]
+_LAST_WORDS = 2000  # characters; before them it may have done without something for lack of memory
+# As C++, CUDA and TensorRT, Python, the C library and its loader say it.
+_NO_MEMORY = re.compile(
+    r"bad_alloc|out ?of ?memory|MemoryError|cannot allocate memory|failed to map segment", re.I
+)
 _SMALLER = "close other programs, build with a smaller --batch, or add swap"
 
 
@@ -46,15 +52,20 @@ def build_apart(title: str, request: str, progress: Progress, timeout_s: float |
         ConvcutError: What else the child reported, as the class it had there.
     """
     with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen(
-            _command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_environment(),
-            cwd=_ROOT,
-            start_new_session=True,  # Ctrl-C in a terminal comes here only; this ends the child
-        )
+        try:
+            child = subprocess.Popen(
+                _command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(),
+                cwd=_ROOT,
+                start_new_session=True,  # Ctrl-C in a terminal comes here only; this ends the child
+            )
+        except OSError as error:  # a fork that found no memory, for one
+            raise BuildError(
+                f"{title} could not be started ({error.strerror}): {_SMALLER}"
+            ) from error
         timed_out = threading.Event()
 
         def give_up() -> None:
@@ -81,13 +92,15 @@ def build_apart(title: str, request: str, progress: Progress, timeout_s: float |
     if code == 0 and len(engine) == report.get("engine"):
         return Outcome(report, engine, said)
     if "error" in report:
+        if _NO_MEMORY.search(report["error"]):
+            raise BuildError(f"{title} ran out of memory while {phase}: {_SMALLER}", log=said)
         kind = getattr(errors, report["kind"])
         raise kind(report["error"], log=said)
     if timed_out.is_set():
         raise BuildError(
             f"{title} was stopped after {timeout_s:g} s, while {phase}: allow more time", log=said
         )
-    raise BuildError(_death(title, code, phase), log=said)
+    raise BuildError(_death(title, code, phase, said[-_LAST_WORDS:]), log=said)
 
 
 def _listen(
@@ -118,8 +131,10 @@ def _line(stream: IO[bytes]) -> dict[str, Any]:
     return entry
 
 
-def _death(title: str, code: int, phase: str) -> str:
+def _death(title: str, code: int, phase: str, last_words: str) -> str:
     name = signal.Signals(-code).name if code < 0 else ""
+    if _NO_MEMORY.search(last_words):
+        return f"{title} ran out of memory while {phase}: {_SMALLER}"
     if name == "SIGKILL":
         return f"{title} was killed while {phase}, most likely because memory ran out: {_SMALLER}"
     if name:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt.backends.base import Runnable
+from convcut_trt.backends.onnxruntime import refusal
+from convcut_trt.errors import InputError
 from convcut_trt.gates import Step
 from convcut_trt.optional import load
 from convcut_trt.spec import OUTPUTS
@@ -65,14 +67,17 @@ def reference(model: onnx.ModelProto, faces: Faces, step: Step) -> Reference:
         model: The FP32 model.
         faces: uint8 [N, S, S, 3].
         step: Called as ``step(phase, done, total)``.
+
+    Raises:
+        InputError: onnxruntime refuses the model.
     """
     onnxruntime = load("onnxruntime", "ort")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(
-        with_ranges(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    watched = with_ranges(model).SerializeToString()
+    with refusal(onnxruntime, "the model", InputError):
+        session = onnxruntime.InferenceSession(watched, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     parts: dict[str, list[F32]] = {name: [] for name in OUTPUTS}
     largest: dict[str, float] = {}
@@ -82,7 +87,9 @@ def reference(model: onnx.ModelProto, faces: Faces, step: Step) -> Reference:
     usual = min(16, max(1, 2**16 // faces.shape[1] ** 2))
     for part in _parts(faces, fixed or usual, "reference", step):
         padded = _padded(part, fixed or 1)
-        values = dict(zip(names, session.run(names, {image.name: padded}), strict=True))
+        with refusal(onnxruntime, "the model", InputError):
+            found = session.run(names, {image.name: padded})
+        values = dict(zip(names, found, strict=True))
         for name in OUTPUTS:
             parts[name].append(values[name][: len(part)])
         for name, value in values.items():

@@ -39,9 +39,9 @@ class Cache:
     def get(self, key: str) -> bytes | None:
         """What was kept under a name; None where there is nothing, or it was damaged."""
         path = self._folder / key
-        if not path.is_file() or not self._private():
-            return None
         try:
+            if not path.is_file() or not self._private():
+                return None
             data = path.read_bytes()
         except OSError as error:
             _log.warning("%s cannot be read (%s): it is made again", path, error.strerror)
@@ -58,7 +58,7 @@ class Cache:
             make_engine_folder(self._folder)
             if self._private():
                 write_file(self._folder / key, hashlib.sha256(content).digest() + content)
-        except InputError as error:
+        except (InputError, OSError) as error:
             _log.warning("%s; it is made again next time", error)
 
     def _private(self) -> bool:

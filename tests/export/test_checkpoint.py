@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from convcut_trt.errors import ConvcutError, InputError
+from convcut_trt.errors import InputError
 from export import checkpoint
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3)}
-NOTE = {"schema": checkpoint.SCHEMA, "classes": ["x", "y"]}
+NOTE = {"schema": checkpoint.SCHEMA, "classes": ["x", "y"], "recipe": {"name": "tiny"}}
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -25,9 +26,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.safetensors"]
 
 
-@pytest.mark.parametrize("failing", ["save_file", "os.fsync"])
 def test_an_interrupted_write_leaves_the_former_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.safetensors"
     checkpoint.write(path, TENSORS, NOTE)
@@ -35,8 +35,8 @@ def test_an_interrupted_write_leaves_the_former_file(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"export.checkpoint.{failing}", fail)
-    with pytest.raises(ConvcutError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InputError, match="No space left"):
         checkpoint.write(path, {"a": torch.zeros(1)}, NOTE)
     monkeypatch.undo()
     assert checkpoint.read(path)[1] == NOTE
@@ -55,7 +55,15 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    for metadata in (None, {"note": "no json"}, {"note": "[1]"}, {"note": '{"schema": 99}'}):
+    deep = "[" * 400 + "]" * 400
+    for metadata in (
+        *(None, {"note": "no json"}, {"note": "[1]"}, {"note": '{"schema": 99}'}),
+        *(
+            {"note": f'{{"schema": 2, "classes": {value}}}'}
+            for value in ("5", "[1]", deep, '["x"]')
+        ),
+        *({"note": note} for note in ('{"schema": 2}', "[" * 100_000)),
+    ):
         save_file(TENSORS, path, metadata=metadata)
         with pytest.raises(InputError, match="no checkpoint of convcut-trt"):
             checkpoint.read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         ({"training.resolution": [[4, 16], [0, 24]]}, "in the order of its epochs"),
         ({"second_stage": {"epochs": 1, "seed": 3}}, "same seed"),
         ({"input.size": 8}, "input.size"),
+        ({"input.mean": [math.nan]}, "input.mean.0: .* finite"),
+        ({"training.learning_rate": math.inf}, "training.learning_rate: .* finite"),
     ],
 )
 def test_parts_that_do_not_fit_are_named(changes: dict[str, Any], hint: str) -> None:
@@ -97,7 +100,10 @@ def test_values_are_changed_as_in_toml() -> None:
     plan = recipe.read("synthetic", ["training.epochs=3", 'network.attention="none"'])
     assert (plan.training.epochs, plan.network.attention) == (3, "none")
     assert recipe.read("synthetic").training.epochs != 3
-    for mistake in ("training.epochs", "training.epochs=", "name.x=1", "training.optimizer=adam"):
+    for mistake in (
+        *("training.epochs", "training.epochs=", "name.x=1", "training.optimizer=adam"),
+        *("training.epochs=" + "9" * 5000, "training.epochs=" + "[" * 2000, "a." * 2000 + "a=1"),
+    ):
         with pytest.raises(InputError, match="--set"):
             recipe.read("synthetic", [mistake])
     with pytest.raises(InputError, match="training.epoch: Extra"):
@@ -115,11 +121,26 @@ def test_an_unknown_recipe_names_the_known_ones() -> None:
         recipe.read("conv-cut-maxi")
 
 
-@pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe", b"= 1"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"name = ", b"\xff\xfe", b"= 1"),
+        b"name = " + b"9" * 5000,  # Python reads no number as long as this
+        *(b"name = " + start * 4000 + end * 4000 for start, end in ((b"[", b"]"), (b"{a=", b"}"))),
+        b"name." + b"a." * 200 + b"a = 1",
+        b"#" * 30_000,
+    ],
+)
 def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.toml").write_bytes(content)
     with pytest.raises(InputError, match="is not TOML"):
         recipe.read(tmp_path / "x.toml")
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    for name in ("a" * 300, "a" * 300 + ".toml"):
+        with pytest.raises(InputError, match="there is no recipe"):
+            recipe.read(name)
 
 
 def test_a_folder_of_the_same_name_does_not_hide_a_recipe(

@@ -130,11 +130,11 @@ def test_a_wrong_argument_is_named_with_its_fix(call: Callable[[], object], hint
 def test_no_linear_model_on_pixels_solves_it() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    images, labels = render_set(2500, seed=4, size=48)
+    images, labels = render_set(1250, seed=4, size=48)
     luma = np.array([0.299, 0.587, 0.114], np.float32)
     pixels = (images @ luma).reshape(len(images), -1) / 128.0 - 1.0
     model = linear_model.LogisticRegression(C=0.01, max_iter=60)
     with threadpoolctl.threadpool_limits(1):
-        model.fit(pixels[:2000], labels[:2000])
-        accuracy = model.score(pixels[2000:], labels[2000:])
+        model.fit(pixels[:1000], labels[:1000])
+        accuracy = model.score(pixels[1000:], labels[1000:])
     assert 0.2 < accuracy < 0.6

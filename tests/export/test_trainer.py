@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor
 
 from convcut_trt.datasets import Dataset, dataset_from_arrays
@@ -224,18 +223,16 @@ def test_a_full_disk_keeps_the_former_checkpoint(
 ) -> None:
     one = trainer(tiny.recipe(), faces, tmp_path)
     kept: list[bytes] = []
-    save = save_file
+    flush, state_file = os.fsync, tmp_path / "state.safetensors"
 
-    def full(tensors: Any, path: Path, metadata: Any) -> None:
-        if kept:
-            path.write_bytes(b"half")
+    def full(descriptor: int) -> None:
+        if state_file.exists():
+            kept.append(state_file.read_bytes())
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(tensors, path, metadata)
-        if "state" in path.name:
-            kept.append(path.read_bytes())
+        flush(descriptor)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(ConvcutError, match="No space left.*free some disk"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left.*free some space"):
         one.run()
     assert (tmp_path / "state.safetensors").read_bytes() == kept[0]
     assert {path.name for path in tmp_path.iterdir()} <= {

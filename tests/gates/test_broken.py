@@ -133,10 +133,15 @@ def failed(results: Results) -> dict[str, tuple[float | None, float | None]]:
     }
 
 
-def cases(expected: Mapping[str, Seen], slow: Callable[[str, str], bool]) -> list[object]:
-    """Breakage x precision, those marked that take their time and show what others show too."""
+def cases(expected: Mapping[str, Seen], fast: Set[str]) -> list[object]:
+    """Breakage x precision, those marked slow that show what FP16 or INT8 shows too, or are not in ``fast``."""
+
+    def repeats(name: str, precision: str) -> bool:
+        alike = precision == "fp32" and expected[name]["fp32"] == expected[name].get("fp16")
+        return alike or precision == "bf16" or name not in fast
+
     return [
-        pytest.param(name, precision, marks=[pytest.mark.slow] if slow(name, precision) else [])
+        pytest.param(name, precision, marks=[pytest.mark.slow] if repeats(name, precision) else [])
         for name, seen in expected.items()
         for precision in seen
     ]
@@ -149,9 +154,7 @@ def test_every_breakage_has_its_gates() -> None:
         assert set(SEEN[name]) == set(breakage.precisions)
 
 
-@pytest.mark.parametrize(
-    ("name", "precision"), cases(SEEN, lambda name, precision: precision == "bf16")
-)
+@pytest.mark.parametrize(("name", "precision"), cases(SEEN, SEEN.keys()))
 def test_what_is_built_wrong_is_seen(bench: Bench, name: str, precision: str) -> None:
     results, expected = bench.graph(name, precision), SEEN[name][precision]
     found = failed(results)
@@ -170,10 +173,7 @@ FAST = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "precision"),
-    cases(SEEN_OF_EXPORTS, lambda name, precision: name not in FAST or precision == "bf16"),
-)
+@pytest.mark.parametrize(("name", "precision"), cases(SEEN_OF_EXPORTS, FAST))
 def test_what_is_exported_wrong_is_seen(bench: Bench, name: str, precision: str) -> None:
     results, expected = bench.export(name, precision), SEEN_OF_EXPORTS[name][precision]
     found = failed(results)

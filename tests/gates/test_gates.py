@@ -31,6 +31,9 @@ def test_budgets_are_the_users_to_change() -> None:
     both = {"loss_median": 0.5, "loss_p99": 0.6}
     assert gates.budgets("fp32", both) == {**gates.BUDGETS["fp32"], **both}
     assert gates.budgets("fp32", {"largest_activation": 1e9})["largest_activation"] == 1e9
+    # As far as they go: the whole of a share, and a median that is the 99th percentile.
+    assert gates.budgets("int8", {"agreement": 1.0})["agreement"] == 1
+    assert gates.budgets("int8", {"loss_median": 0.08})["loss_median"] == 0.08
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_budgets_are_the_users_to_change() -> None:
     [
         ("fp32", {"stored": 0.5}, "--budget stored is not known for fp32: choose from wit"),
         ("fp32", {"accuracy_loss": 0.5}, "not known for fp32"),
-        ("int8", {"witness": 0.5}, "not known for int8"),
+        ("int8", {"witness": 0.5}, "not known for int8: choose from witnesses, loss_median, loss_"),
         ("fp16", {"witnesses": 0.0}, "give a positive number"),
         ("fp16", {"witnesses": -1.0}, "give a positive number"),
         ("bf16", {"witnesses": float("nan")}, "give a positive number"),
@@ -71,21 +74,26 @@ def test_a_budget_is_within_itself_and_nan_is_in_none(value: float, most: str, l
     assert gates.at_least("a", value, 0.5, "").verdict == least
 
 
+def test_a_gate_says_what_was_measured_and_what_was_allowed() -> None:
+    assert gates.at_most("a", 0.4, 0.5, "of 300") == Gate("a", 0.4, 0.5, "pass", "of 300")
+    assert gates.at_least("b", 0.4, 0.5, "of 30") == Gate("b", 0.4, 0.5, "fail", "of 30")
+
+
 def test_only_what_failed_has_failed() -> None:
     verdicts = ("pass", "fail", "not shown", "not run")
     found = [Gate(verdict, None, None, verdict) for verdict in verdicts]
     assert [gate.name for gate in gates.failed(found)] == ["fail"]
 
 
-def test_the_table_names_every_gate() -> None:
+def test_the_table_has_a_line_for_every_gate_and_straight_columns() -> None:
     found = [
         Gate("finite", 0.0, 0.0, "pass", "values that are not finite"),
         Gate("computed", None, None, "not run"),
         Gate("accuracy", -0.00123456, -0.003, "not shown", "of 300"),
     ]
-    head, *rows = gates.table(found).splitlines()
-    assert head.split() == ["gate", "measured", "budget", "verdict"]
-    assert rows[0].split()[:4] == ["finite", "0", "0", "pass"]
-    assert rows[1].split() == ["computed", "-", "-", "not", "run"]
-    assert rows[2].split()[:3] == ["accuracy", "-0.00123", "-0.003"]
-    assert rows[0].index("values") == rows[2].index("of 300")
+    assert gates.table(found).splitlines() == [
+        "gate      measured  budget  verdict",
+        "finite    0         0       pass       values that are not finite",
+        "computed  -         -       not run",
+        "accuracy  -0.00123  -0.003  not shown  of 300",
+    ]
