@@ -9,7 +9,7 @@ from typing import Any
 from convcut_trt.errors import ConvcutError, InputError
 from convcut_trt.fields import read_json
 from convcut_trt.gates.failure import SCHEMA, SUFFIX
-from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.manifest import EngineManifest, find_manifest, gates_of
 from convcut_trt.ranges import Ranges
 from convcut_trt.spec import ModelSpec
 
@@ -35,7 +35,8 @@ def describe(path: Path) -> dict[str, Any]:
         return _ranges(Ranges.read(path))
     if path.name.endswith(SUFFIX):
         report = read_json(path, SCHEMA, InputError, "build the engine again")
-        return {"kind": "report of a failed build", **report.values}
+        gates_of(report)
+        return {**report.values, "kind": "report of a failed build"}
     if path.suffix == ".json":
         return _manifest(EngineManifest.read(path))
     if path.suffix == ".engine":

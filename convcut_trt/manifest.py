@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from convcut_trt.errors import ManifestError
 from convcut_trt.fields import Fields, canonical, read_json, sha256, write_json
+from convcut_trt.gates import BUDGETS, Gate
 from convcut_trt.spec import ModelSpec
 
 SCHEMA = 2
@@ -103,8 +104,8 @@ class EngineManifest:
         """
         if path.name.endswith(_OTHERS):
             raise ManifestError(f"{path} is not the manifest of an engine; {_FIX}")
-        fields = read_json(path, SCHEMA, ManifestError, _FIX)
-        values = dict(fields.values)
+        found = read_json(path, SCHEMA, ManifestError, _FIX)
+        values = dict(found.values)
         if _SEAL not in values:
             raise ManifestError(f"{path} is not the manifest of an engine; {_FIX}")
         seal = values.pop(_SEAL)
@@ -112,41 +113,44 @@ class EngineManifest:
             raise ManifestError(
                 f"{path} was edited by hand: its own hash does not match any more; {_FIX}"
             )
-        return cls._from_fields(fields, path)
+        return cls._from_fields(found, path)
 
     @classmethod
-    def _from_fields(cls, fields: Fields, path: Path) -> EngineManifest:
-        batch = fields.list_of("batch", int)
-        if len(batch) != 3:
+    def _from_fields(cls, values: Fields, path: Path) -> EngineManifest:
+        batch = values.list_of("batch", int)
+        if len(batch) != 3 or not 1 <= batch[0] <= batch[1] <= batch[2]:
             raise ManifestError(f"{path}: batch must be smallest, usual and largest; {_FIX}")
-        files = fields.get("files", dict)
+        files = values.get("files", dict)
         for file in ("engine", "typed_onnx"):
             name = str(files.get(file, ""))
             if name in ("", "..") or Path(name).name != name:
                 raise ManifestError(f"{path}: files.{file} must be a plain file name; {_FIX}")
+        spec = ModelSpec.from_fields(values.inside("spec"))
+        if values.get("name", str) != spec.name:
+            raise ManifestError(f"{path}: its spec is of {spec.name}; {_FIX}")
         return cls(
-            name=fields.get("name", str),
-            precision=fields.get("precision", dict),
-            flavour=fields.get("flavour", str),
-            versions=fields.get("versions", dict),
-            target=fields.get("target", str),
-            compute_capability=fields.get("compute_capability", str),
+            name=spec.name,
+            precision=_precision(values.inside("precision")),
+            flavour=values.get("flavour", str),
+            versions=_texts(values.inside("versions"), "builder"),
+            target=values.get("target", str),
+            compute_capability=values.get("compute_capability", str),
             files=files,
-            sha256=fields.get("sha256", dict),
-            outputs=fields.list_of("outputs", str),
+            sha256=_texts(values.inside("sha256"), "engine", "typed_onnx", "onnx"),
+            outputs=values.list_of("outputs", str),
             batch=(batch[0], batch[1], batch[2]),
-            placement=fields.get("placement", str),
-            mlp=fields.get("mlp", str),
-            tail=fields.get("tail", str),
-            operations=fields.optional("operations", int),
-            budgets=fields.get("budgets", dict),
-            gates=fields.list_of("gates", dict),
-            verdicts=fields.list_of("verdicts", str),
-            judged_on=fields.get("judged_on", str),
-            verified_on=fields.get("verified_on", str),
-            build=fields.get("build", dict),
-            date=fields.get("date", str),
-            spec=ModelSpec.from_fields(fields.inside("spec")),
+            placement=values.get("placement", str),
+            mlp=values.get("mlp", str),
+            tail=values.get("tail", str),
+            operations=values.optional("operations", int),
+            budgets=_numbers(values.inside("budgets")),
+            gates=gates_of(values),
+            verdicts=values.list_of("verdicts", str),
+            judged_on=values.get("judged_on", str),
+            verified_on=values.get("verified_on", str),
+            build=values.get("build", dict),
+            date=values.get("date", str),
+            spec=spec,
             path=path,
         )
 
@@ -167,13 +171,60 @@ class EngineManifest:
             ManifestError: A file is missing or has another hash.
         """
         for kind, path in (("engine", self.engine), ("typed_onnx", self.typed_onnx)):
-            if not path.is_file():
-                raise ManifestError(f"{path} is missing, {self.path.name} needs it: {_FIX}")
+            try:
+                found = sha256(path)
+            except (OSError, ValueError):  # ValueError: no file can be called so
+                raise ManifestError(
+                    f"{path} is missing, {self.path.name} needs it: {_FIX}"
+                ) from None
             known = kind == "typed_onnx" or engine
-            if known and sha256(path) != self.sha256.get(kind):
+            if known and found != self.sha256[kind]:
                 raise ManifestError(
                     f"{path} is not the file that {self.path.name} was written for (other SHA-256): {_FIX}"
                 )
+
+
+def gates_of(values: Fields) -> tuple[Mapping[str, Any], ...]:
+    """The list ``gates`` of a manifest or a report, every one with the fields of ``gates.Gate`` and no others.
+
+    Raises:
+        ConvcutError: Of the class of ``values``.
+    """
+    found = values.objects("gates")
+    for gate in found:
+        strange = gate.values.keys() - {field.name for field in fields(Gate)}
+        if strange:
+            raise gate.error(f"{gate.source}: {min(strange)!r} is no field of a gate; {_FIX}")
+        for name in ("name", "verdict"):
+            gate.get(name, str)
+        gate.optional("detail", str)
+        for name in ("value", "budget"):
+            # What failed may have measured NaN or infinity, which are floats and not taken as such by get.
+            if name not in gate.values or not isinstance(gate.values[name], float | None):
+                gate.get(name, float)
+    return tuple(gate.values for gate in found)
+
+
+def _precision(values: Fields) -> Mapping[str, Any]:
+    for name in ("stored", "computed"):
+        _numbers(values.inside(name))
+    if values.get("asked", str) not in BUDGETS:
+        raise ManifestError(f"{values.source}: 'asked' is none of {', '.join(BUDGETS)}; {_FIX}")
+    return _texts(values, "requested", "text")
+
+
+def _texts(values: Fields, *names: str) -> Mapping[str, Any]:
+    """An object of which some fields have to be there, as texts."""
+    for name in names:
+        values.get(name, str)
+    return values.values
+
+
+def _numbers(values: Fields) -> Mapping[str, Any]:
+    """An object of numbers."""
+    for name in values.values:
+        values.get(name, float)
+    return values.values
 
 
 def now() -> str:

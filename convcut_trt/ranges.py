@@ -18,6 +18,7 @@ from convcut_trt.fields import Fields, read_json, write_json
 SCHEMA = 1
 METHODS = ("minmax", "percentile", "entropy")
 _FIX = "make it again with `convcut-trt calibrate`"
+_LARGEST = 3.4028234663852886e38  # of FP32, in which the network computes
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -109,6 +110,8 @@ class Ranges:
         return max(-low, high)
 
     def _check_whole(self, source: str) -> None:
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+            raise InputError(f"{source}: the name {self.name!r} is no model's; {_FIX}")
         if self.method not in METHODS:
             raise InputError(
                 f"{source}: the method {self.method!r} is none of {', '.join(METHODS)}; {_FIX}"
@@ -142,7 +145,7 @@ def checked(name: str, values: Any, source: str) -> tuple[float, float]:
         low, high = map(float, values)
     except OverflowError:  # json reads integers of any length
         low = high = math.inf
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not (abs(low) <= _LARGEST and abs(high) <= _LARGEST):
         raise InputError(
             f"{source}: the range of {name} is {low} to {high}, not finite: the network overflows or has a NaN "
             f"weight; export it again, then {_FIX}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,8 @@ from convcut_trt.preprocess import check_picture, crop_box, resize
 SCHEMA = 1
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "map")
+MAX_SIZE = 512
+"""Pixels a side that a network may take: all faces of the gates are held in memory at once."""
 _FIX = "export the model again with `convcut-trt export`"
 
 
@@ -101,7 +102,7 @@ class ModelSpec:
             )
         if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
             raise SpecError(f"{fields.source}: needs at least two classes, each once; {_FIX}")
-        if spec.size < 1 or not 0 <= spec.margin <= 2 or not spec.temperature > 0:
+        if not 1 <= spec.size <= MAX_SIZE or not 0 <= spec.margin <= 2 or not spec.temperature > 0:
             raise SpecError(f"{fields.source}: size, margin or temperature is out of range; {_FIX}")
         if not 0 <= spec.reject <= 1:
             raise SpecError(f"{fields.source}: reject is a probability, 0 to 1; {_FIX}")
@@ -167,11 +168,13 @@ class ModelSpec:
         faces = []
         for witness in self.witnesses:
             path = folder / witness.file
-            if not path.is_file():
+            try:
+                found = sha256(path)
+            except (OSError, ValueError):  # ValueError: no file can be called so
                 raise SpecError(
                     f"the witness {path} is missing: copy the folder {path.parent.name}/ along"
-                )
-            if hashlib.sha256(path.read_bytes()).hexdigest() != witness.sha256:
+                ) from None
+            if found != witness.sha256:
                 raise SpecError(f"the witness {path} was changed: copy it again, or {_FIX}")
             faces.append(self.face(load_picture(path), witness.box))
         answers = np.array([witness.probabilities for witness in self.witnesses], dtype=np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from convcut_trt import fields
 from convcut_trt.errors import InputError, ManifestError, SpecError
 from convcut_trt.fields import Fields, read_json, sha256, write_file, write_json
 
@@ -78,6 +79,26 @@ def test_what_is_no_file_of_ours(tmp_path: Path, content: bytes, said: str) -> N
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(SpecError, match=said):
+        read_json(path, 1, SpecError, FIX)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"schema": 1, "a": ' + b"[" * 60 + b"]" * 60 + b"}", "nested more than 50 deep"),
+        (b'{"schema": 1, "a": ' + b'{"a": ' * 400 + b"1" + b"}" * 401, "nested more than 50 deep"),
+        (b'{"schema": 1, "a": "\\ud800"}', "no Unicode"),
+        (b'{"schema": 1, "\\udfff": 1}', "no Unicode"),
+        (b'{"schema": 1}' + b" " * 200, "more than 0 MiB"),
+    ],
+)
+def test_what_could_not_be_copied_or_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str
+) -> None:
+    monkeypatch.setattr(fields, "_MOST_BYTES", 200 if "MiB" in said else 10_000)
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=f"{said}.*: export it again"):
         read_json(path, 1, SpecError, FIX)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from convcut_trt.manifest import SCHEMA, STAND_IN, EngineManifest, find_manifest
 STEM = "conv-cut-mini.fp16.tensorrt-rtx.sm89"
 
 
+PRECISION = {
+    "requested": "auto",
+    "asked": "fp16",
+    "stored": {"fp16": 1.0},
+    "computed": {},
+    "text": "",
+}
+GATE_CHANGES: list[dict[str, Any]] = [{"name": {}}, {"value": 10**400}, {"detail": 1}, {"a": 1}]
+GATE = {"name": "finite", "value": 0.0, "budget": None, "verdict": "pass", "detail": ""}
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> EngineManifest:
     """A published engine of 8 bytes."""
@@ -25,7 +37,7 @@ def manifest(tmp_path: Path) -> EngineManifest:
     (tmp_path / f"{STEM}.onnx").write_bytes(b"a graph.")
     manifest = EngineManifest(
         name="conv-cut-mini",
-        precision={"asked": "fp16", "stored": {"fp16": 1.0}, "computed": {}, "text": ""},
+        precision=PRECISION,
         flavour="tensorrt-rtx",
         versions={"builder": "1.7.1.116"},
         target="rtx4060ti",
@@ -47,7 +59,7 @@ def manifest(tmp_path: Path) -> EngineManifest:
         tail="native",
         operations=49,
         budgets={"witnesses": 0.01},
-        gates=({"name": "finite", "value": 0.0, "verdict": "pass"},),
+        gates=(GATE,),
         verdicts=(),
         judged_on="256 bundled pictures",
         verified_on=STAND_IN,
@@ -98,6 +110,26 @@ def test_an_edit_by_hand_is_noticed(manifest: EngineManifest, before: str, after
     manifest.path.write_text(text.replace(before, after, 1))
     with pytest.raises(ManifestError, match="was edited by hand: .* build the engine again"):
         EngineManifest.read(manifest.path)
+
+
+def test_a_manifest_of_another_network(manifest: EngineManifest) -> None:
+    reseal(manifest.path, {"name": "another"})
+    with pytest.raises(ManifestError, match="its spec is of conv-cut-mini"):
+        EngineManifest.read(manifest.path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_a_failed_gate_measured_is_kept(manifest: EngineManifest, value: float) -> None:
+    replace(manifest, gates=({**GATE, "value": value, "verdict": "fail"},)).write(manifest.path)
+    found = EngineManifest.read(manifest.path)
+    assert found.failed == ("finite",)
+    assert found.gates[0]["value"] == pytest.approx(value, nan_ok=True)
+
+
+def test_a_name_that_no_file_can_have(manifest: EngineManifest) -> None:
+    files = {"engine": "a" * 300, "typed_onnx": f"{STEM}.onnx"}
+    with pytest.raises(ManifestError, match="is missing"):
+        replace(manifest, files=files).check_files()
 
 
 def test_another_layout_is_no_edit(manifest: EngineManifest) -> None:
@@ -156,8 +188,18 @@ def test_another_schema(manifest: EngineManifest, schema: int) -> None:
         ("name", 5),
         ("batch", [1, 4]),
         ("batch", [1, 4, "16"]),
+        ("batch", [4, 2, 1]),
+        ("batch", [0, 1, 1]),
         ("outputs", "logits"),
+        ("precision", {}),
+        ("precision", {**PRECISION, "asked": "fp12"}),
+        ("precision", {**PRECISION, "stored": {"fp16": "all"}}),
+        ("precision", {**PRECISION, "text": None}),
+        ("versions", {}),
+        ("sha256", {"engine": "0", "typed_onnx": 5, "onnx": "0"}),
+        ("budgets", {"witnesses": "small"}),
         ("gates", [1]),
+        *(("gates", [{**GATE, **change}]) for change in GATE_CHANGES),
         ("operations", "49"),
         ("spec", {}),
         ("spec", None),

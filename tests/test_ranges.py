@@ -76,6 +76,7 @@ HASH = "d" * 64
         ({"tensors": {}}, "holds no range"),
         ({"tensors": {"/fc1": [math.nan, 1.0]}}, "/fc1 is nan to 1.0, not finite"),
         ({"tensors": {"/fc1": [-1.0, math.inf]}}, "/fc1 is -1.0 to inf, not finite"),
+        ({"tensors": {"/fc1": [0, 1e39]}}, "/fc1 is 0.0 to 1e.39, not finite"),  # for FP32
         ({"tensors": {"/fc1": [0, 10**400]}}, "/fc1 is inf to inf, not finite"),
         ({"tensors": {"/fc1": [0.0, 0.0]}}, "/fc1 is zero"),
         ({"tensors": {"/fc1": [-0.0, 0]}}, "/fc1 is zero"),

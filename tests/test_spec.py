@@ -14,7 +14,7 @@ from PIL import Image
 from convcut_trt.errors import InputError, SpecError
 from convcut_trt.fields import sha256
 from convcut_trt.preprocess import resize
-from convcut_trt.spec import SCHEMA, ModelSpec, Witness
+from convcut_trt.spec import MAX_SIZE, SCHEMA, ModelSpec, Witness
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
@@ -75,6 +75,8 @@ def test_round_trip(tmp_path: Path, spec: ModelSpec) -> None:
         ("classes", ["happy", "happy"]),
         ("classes", [1, 2]),
         ("size", 0),
+        ("size", MAX_SIZE + 1),  # the faces of the gates alone would fill the memory
+        ("size", 10**9),
         ("size", 8.5),
         ("margin", -0.1),
         ("margin", 2.1),
@@ -165,6 +167,13 @@ def test_a_missing_and_a_changed_witness(tmp_path: Path, spec: ModelSpec) -> Non
     path.unlink()
     with pytest.raises(SpecError, match="a.png is missing: copy the folder witnesses/ along"):
         spec.witness_faces(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["a" * 300, "a\0.png", "witnesses", ""])
+def test_a_witness_that_no_file_can_be(tmp_path: Path, spec: ModelSpec, file: str) -> None:
+    changed = read_changed(tmp_path, "file", file, witness=True)
+    with pytest.raises(SpecError, match="is missing"):
+        changed.witness_faces(tmp_path)
 
 
 def test_no_witnesses_at_all(tmp_path: Path, spec: ModelSpec) -> None:

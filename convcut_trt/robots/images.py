@@ -6,26 +6,29 @@ The encodings are those of ``frames.FORMATS``, whose names are ROS's own. All ha
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt.errors import InputError
 from convcut_trt.frames import FORMATS, Layout, frame_size
-from convcut_trt.pictures import MAX_PIXELS
+from convcut_trt.pictures import decode_picture
 from convcut_trt.robots.cdr import Buffer
 from convcut_trt.robots.messages import CompressedImage, Header, Image
 from convcut_trt.sources import Frame
 
-if TYPE_CHECKING:
-    from PIL import Image as Pillow
-
 CODECS = ("jpeg", "jpg", "png", "tiff", "webp")
+_READ = (
+    "JPEG",
+    "PNG",
+    "TIFF",
+    "WEBP",
+)  # what a network may send: no more decoders than ROS has codecs
+_NUMBERS = re.compile(r"(?!8u)\d+[usf]c\d*")  # such as 16uc1: distances, not brightness
 _FORMAT = re.compile(r"(?:([^;]*);)?\s*(\w*)(?:\s+compressed)?\s*(\w*)\s*", re.IGNORECASE)
 
 
@@ -118,11 +121,13 @@ def parse_format(text: str) -> PixelFormat:
     The form is image_transport's ``ENCODING; CODEC compressed STORED``, or the codec alone.
 
     Raises:
-        InputError: A codec that is not in ``CODECS``; no codec at all is left to the data.
+        InputError: A codec that is not in ``CODECS``, or an encoding of numbers that are no picture, as of a depth
+            camera; no codec at all is left to the data.
     """
-    match = _FORMAT.fullmatch(text)
+    # A blank more costs the pattern a power of the text's length; two names of a pixel format are shorter.
+    match = _FORMAT.fullmatch(text) if len(text) <= 80 else None
     encoding, codec, stored = match.groups("") if match else ("", text, "")
-    if codec.lower() not in ("", *CODECS):
+    if codec.lower() not in ("", *CODECS) or _NUMBERS.fullmatch(encoding.strip().lower()):
         raise InputError(
             f"a compressed image in the format {text[:80]!r} cannot be read: publish colour or grey "
             f"pictures as {', '.join(CODECS)}"
@@ -131,10 +136,9 @@ def parse_format(text: str) -> PixelFormat:
 
 
 def decompress(image: CompressedImage) -> NDArray[np.uint8]:
-    """Decodes a compressed image.
+    """Decodes a compressed image by the rules for any picture, see ``docs/pictures.md``.
 
-    The data decide between the codecs, as everywhere in ROS. Grey becomes RGB with equal channels, alpha is
-    dropped, EXIF orientation is applied (as OpenCV does). A format that says ``compressed rgb8`` means that
+    The data decide between the codecs, as everywhere in ROS. A format that says ``compressed rgb8`` means that
     RGB was handed to OpenCV as BGR: the channels lie swapped in the file and are put right, as
     image_transport's subscriber does.
 
@@ -142,49 +146,11 @@ def decompress(image: CompressedImage) -> NDArray[np.uint8]:
         uint8 RGB [H, W, 3], an array of its own.
 
     Raises:
-        InputError: Not a picture, damaged or cut short, more than 8 bits a channel, more than
-            ``pictures.MAX_PIXELS`` pixels, or a format that ``parse_format`` refuses.
+        InputError: As ``pictures.decode_picture``, or a format that ``parse_format`` refuses.
     """
     encoding, _, stored = parse_format(image.format)
-    try:
-        pixels = _decode(image)
-    except InputError:
-        raise
-    except (
-        Exception
-    ) as error:  # damaged bytes raise almost anything in Pillow, see pictures.load_picture
-        raise InputError(
-            f"a compressed image of {len(memoryview(image.data))} bytes (format {image.format[:80]!r}) is "
-            f"damaged or no picture ({str(error) or type(error).__name__}): send it again, "
-            "or check its publisher"
-        ) from error
+    data = bytes(image.data)
+    name = f"a compressed image of {len(data)} bytes (format {image.format[:80]!r})"
+    pixels = decode_picture(data, name, formats=_READ)
     swapped = (stored or encoding).startswith("rgb") and encoding != ""
     return np.ascontiguousarray(pixels[..., ::-1]) if swapped else pixels
-
-
-def _decode(image: CompressedImage) -> NDArray[np.uint8]:
-    from PIL import Image as Pillow
-    from PIL import ImageOps
-
-    with Pillow.open(io.BytesIO(image.data), formats=_readers()) as picture:
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise InputError(
-                f"a compressed image claims {width} x {height} pixels, more than the limit of "
-                f"{MAX_PIXELS // 10**6} million: have the camera send smaller ones"
-            )
-        if picture.mode == "F" or picture.mode.startswith("I"):
-            raise InputError(
-                "a compressed image has more than 8 bits a channel: publish it as rgb8, bgr8 or mono8"
-            )
-        picture.load()
-        upright: Pillow.Image = ImageOps.exif_transpose(picture)
-        return np.array(upright.convert("RGB"))
-
-
-def _readers() -> tuple[str, ...]:
-    """Pillow's names of the codecs that it was built with."""
-    from PIL import Image as Pillow
-
-    Pillow.init()
-    return tuple(name for name in ("JPEG", "PNG", "TIFF", "WEBP") if name in Pillow.OPEN)

@@ -5,7 +5,9 @@ A file whose end is missing or damaged gives all pictures up to there, chunk by 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _MAGIC = b"\x89MCAP0\r\n"
 _LISTED = 8  # topics in an error
+_MOST_BYTES = (
+    128 << 20
+)  # of a chunk, unpacked: rosbag2's have 768 kB, or one picture where that is more
 
 
 def open_source(address: str) -> Recording:
@@ -34,7 +39,7 @@ def open_source(address: str) -> Recording:
         InputError: Not an MCAP file, or not to be read.
         BackendMissing: The package mcap is not installed; the text names the extra.
     """
-    if Path(address).exists():
+    if os.path.exists(address):  # Path.exists raises where a name is too long
         return Recording(Path(address))
     path, options = parse(address, {"topic": ""}, "run.mcap?topic=/camera/image/compressed")
     return Recording(Path(path), options["topic"])
@@ -68,8 +73,9 @@ class Recording:
         try:
             with path.open("rb") as file:
                 start = file.read(len(_MAGIC))
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: no file can be called so
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"{path} cannot be read: {reason}") from error
         if start != _MAGIC:
             kind = "holds no MCAP recording" if start else "is empty: nothing was recorded"
             raise InputError(
@@ -86,7 +92,8 @@ class Recording:
         try:
             with self._path.open("rb") as file:
                 whole: Any = _Whole(file, self._path.stat().st_size)
-                for frame in self._frames(StreamReader(whole, validate_crcs=True).records, others):
+                reader = StreamReader(whole, emit_chunks=True, validate_crcs=True)
+                for frame in self._frames(_unpacked(reader.records), others):
                     yield frame
                     count += 1
         except EndOfFile as error:
@@ -138,6 +145,42 @@ _READERS: dict[str, Callable[[Buffer], CompressedImage | Image]] = {
 }
 
 
+def _unpacked(records: Iterator[Any]) -> Iterator[Any]:
+    """The records of a file, those in chunks among them."""
+    from mcap.records import Chunk
+    from mcap.stream_reader import breakup_chunk
+
+    for record in records:
+        if not isinstance(record, Chunk):
+            yield record
+            continue
+        if max(record.uncompressed_size, len(record.data)) > _MOST_BYTES:
+            raise ValueError(f"a chunk of {record.uncompressed_size} bytes")
+        # What a chunk claims to unpack to need not be true: nothing is unpacked beyond that.
+        data = _UNPACK.get(record.compression, _stored)(record.data, record.uncompressed_size)
+        if len(data) != record.uncompressed_size:
+            raise ValueError("a chunk does not unpack to the size that it states")
+        yield from breakup_chunk(replace(record, compression="", data=data), validate_crc=True)
+
+
+def _stored(data: bytes, size: int) -> bytes:
+    return data
+
+
+def _lz4(data: bytes, size: int) -> bytes:
+    unpacked: bytes = load("lz4.frame", "mcap").LZ4FrameDecompressor().decompress(data, size + 1)
+    return unpacked
+
+
+def _zstd(data: bytes, size: int) -> bytes:
+    unpacker = load("zstandard", "mcap").ZstdDecompressor(max_window_size=_MOST_BYTES)
+    unpacked: bytes = unpacker.stream_reader(data).read(size + 1)
+    return unpacked
+
+
+_UNPACK = {"lz4": _lz4, "zstd": _zstd}
+
+
 class _Whole:
     """A file that gives what is asked for or nothing: a record that is cut short is no record."""
 
@@ -145,7 +188,8 @@ class _Whole:
         self._file, self._left = file, size
 
     def read(self, length: int) -> bytes:
-        if length > self._left:  # not even tried: a damaged length may be more than the memory
+        # Not even tried: a damaged length may be more than the memory, or negative.
+        if not 0 <= length <= self._left:
             return b""
         data = self._file.read(length)
         self._left -= length
