@@ -1,63 +1,86 @@
-"""Open one picture of a user's safely: 8-bit pixels, or an ``InputError`` that says why not.
+"""Pictures of a user's or of a network, decoded safely: 8-bit pixels, or an ``InputError`` that says why not.
 
-What becomes of the unusual ones:
-
-- EXIF orientation is applied; ICC profiles are not.
-- Grey becomes RGB with equal channels; palettes are looked up; CMYK, YCbCr and Lab are converted.
-- 16 bits a channel keep their high byte; 32-bit and floating-point pictures are refused, because
-  their scale is not known.
-- Transparency is laid over white, as picture viewers show it.
-- Of an animation, or of a file with several pages, the first picture is taken.
-- More than ``MAX_PIXELS`` by the header is refused before anything is decoded.
+``docs/pictures.md`` has the table of what becomes of which picture; every way in ends here, so it means the same
+everywhere. Nothing is decoded before it is known to be small enough, and no decoder sees more of a file than its
+pixels need (``containers``).
 """
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from convcut_trt.containers import Bare, bare
 from convcut_trt.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 40_000_000
+MAX_BYTES = 128_000_000  # MAX_PIXELS as RGB without compression, and what lies around them
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".bmp", ".webp", ".avif", ".gif")
+    (".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".bmp", ".webp", ".gif")
     + (".tif", ".tiff", ".ppm", ".pgm")
 )
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "AVIF", "GIF", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 
 def load_picture(path: str | Path, *, grey: bool = False) -> npt.NDArray[np.uint8]:
     """Decode one picture file into 8-bit pixels.
 
     Args:
-        path: A PNG, JPEG, MPO, BMP, WebP, AVIF, GIF, TIFF or PPM file, by content, not by suffix.
+        path: A file of one of ``FORMATS``, by content, not by suffix.
         grey: Return ITU-R 601 luma instead of RGB; exact for a picture that is grey already.
 
     Returns:
         uint8 RGB [H, W, 3], or [H, W] with ``grey``; a contiguous array of its own.
 
     Raises:
-        InputError: No such file, no picture, damaged, cut short, of a kind that has no known scale,
-            or above ``MAX_PIXELS``. The text names the file and the reason.
+        InputError: No such file, or as ``decode_picture``. The text names the file and the reason.
     """
-    path = Path(path)
+    return decode_picture(_read(Path(path)), str(path), grey=grey)
+
+
+def decode_picture(
+    data: bytes, name: str, *, grey: bool = False, formats: tuple[str, ...] = FORMATS
+) -> npt.NDArray[np.uint8]:
+    """Decode a picture file that is in memory into 8-bit pixels.
+
+    Args:
+        data: The file.
+        name: What to call it in messages.
+        grey: As ``load_picture``.
+        formats: Those of ``FORMATS`` that are looked for.
+
+    Returns:
+        As ``load_picture``.
+
+    Raises:
+        InputError: No picture, damaged, cut short, without pixels, of a kind that has no known scale, or
+            above ``MAX_PIXELS`` or ``MAX_BYTES``.
+    """
+    if len(data) > MAX_BYTES:
+        raise InputError(_too_large(name, f"{len(data)} bytes", f"{MAX_BYTES // 10**6} million"))
     try:
-        _require_file(path)
-        return _decode(path, "L" if grey else "RGB")
+        found = bare(data)
+        if found is None or found.format not in formats:
+            raise InputError(
+                f"{name} is no picture that can be read: give one as {', '.join(formats)}."
+            )
+        del data
+        return _decode(found, name, "L" if grey else "RGB")
     except InputError:
         raise
     except Exception as error:
         # Pillow's readers meet damaged bytes with almost any exception there is: OSError,
         # SyntaxError, ValueError, struct.error, EOFError, MemoryError, its own bomb errors.
-        raise InputError(_reason(path, error)) from error
+        raise InputError(_reason(name, error)) from error
 
 
 @dataclass(frozen=True)
@@ -74,6 +97,26 @@ class PictureFiles:
         return load_picture(self.paths[position], grey=self.grey)
 
 
+def shown_name(path: Path) -> str:
+    """A path as text that can be printed and sent: names on Linux need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """What is named like a picture in a folder, by name; hidden files are left out, as macOS' ``._a.jpg``.
+
+    Raises:
+        InputError: It may not be read.
+    """
+    try:
+        names = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read ({error.strerror}): check its permissions"
+        ) from error
+    return [path for path in names if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+
+
 def check_pixels(images: npt.NDArray[np.generic], name: str) -> None:
     """Raise an ``InputError`` unless ``images`` are uint8 [N, H, W] or [N, H, W, 3], not empty."""
     shape_ok = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
@@ -84,67 +127,81 @@ def check_pixels(images: npt.NDArray[np.generic], name: str) -> None:
         )
 
 
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        reason = "is not a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {reason}: give the path of a picture file.")
-    if path.stat().st_size == 0:
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # nor a pipe or a device, which may never end
+            reason = "is not a file" if path.exists() else "does not exist"
+            raise InputError(f"{path} {reason}: give the path of a picture file.")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(
+                _too_large(str(path), f"{size} bytes", f"{MAX_BYTES // 10**6} million")
+            )
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: change its permissions.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): copy it again.") from error
+    if not data:
         raise InputError(f"{path} is empty (0 bytes): copy the picture again.")
+    return data
 
 
-def _decode(path: Path, mode: str) -> npt.NDArray[np.uint8]:
-    from PIL import Image, ImageOps
-
-    with Image.open(path, formats=_formats()) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise InputError(_too_large(path, f"{width} x {height} pixels"))
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        return np.array(_eight_bit(upright, path).convert(mode))
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """The formats of ours that this Pillow was built with: never EPS, which runs Ghostscript."""
+def _decode(found: Bare, name: str, mode: str) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    with Image.open(io.BytesIO(found.data), formats=(found.format,)) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            size = f"{width} x {height} pixels"
+            raise InputError(_too_large(name, size, f"{MAX_PIXELS // 10**6} million"))
+        if width * height == 0:
+            raise InputError(f"{name} has no pixels ({width} x {height}): save the picture again.")
+        image.load()
+        shallow = _eight_bit(image, name)
+        # Pillow copies a picture that it has nothing to convert of.
+        pixels = np.asarray(shallow if shallow.mode == mode else shallow.convert(mode))
+    return np.array(_upright(pixels, found.orientation), order="C")
 
 
-def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """The picture as it is to be seen: EXIF's orientation says where its first row and column lie."""
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    upside_down, mirrored = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+
+
+def _eight_bit(image: Image.Image, name: str) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
         deep = np.asarray(image)
         if deep.min() < 0 or deep.max() > 0xFFFF:
-            raise InputError(f"{path} has 32 bits a pixel: save it with 8 bits a channel.")
-        return Image.fromarray((deep.astype(np.uint16) >> 8).astype(np.uint8))
+            raise InputError(f"{name} has 32 bits a pixel: save it with 8 bits a channel.")
+        return Image.fromarray((deep >> 8).astype(np.uint8))
     if image.mode == "F":
-        raise InputError(f"{path} has floating-point pixels: save it with 8 bits a channel.")
+        raise InputError(f"{name} has floating-point pixels: save it with 8 bits a channel.")
     if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
-    return image.convert("RGB") if image.mode not in ("L", "RGB") else image
+        seen = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", seen.size, "white")
+        white.paste(seen, mask=seen)
+        return white
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(name: str, error: Exception) -> str:
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return _too_large(path, "far too many pixels")
-    if isinstance(error, UnidentifiedImageError):
-        return f"{path} is not a picture that can be read: give a PNG, JPEG, BMP, WebP or TIFF."
-    if isinstance(error, PermissionError):
-        return f"{path} may not be read: change its permissions."
+        return _too_large(name, "far too many pixels", f"{MAX_PIXELS // 10**6} million")
     detail = str(error) or type(error).__name__
-    return f"{path} is damaged or cut short ({detail}): copy or save the picture again."
+    if isinstance(error, UnidentifiedImageError):  # its text tells of our buffer's address
+        detail = "its header makes no sense"
+    return f"{name} is damaged or cut short ({detail}): save or send the picture again."
 
 
-def _too_large(path: Path, size: str) -> str:
-    return (
-        f"{path} claims {size}, more than the limit of {MAX_PIXELS // 10**6} million: "
-        "scale the picture down."
-    )
+def _too_large(name: str, size: str, limit: str) -> str:
+    return f"{name} claims {size}, more than the limit of {limit}: scale the picture down."

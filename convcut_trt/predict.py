@@ -18,7 +18,7 @@ from convcut_trt.engine import Engine, load
 from convcut_trt.errors import InputError
 from convcut_trt.faces.detect import Detector, crop_margin, detector
 from convcut_trt.home import DEFAULT_MODEL
-from convcut_trt.pictures import load_picture
+from convcut_trt.pictures import load_picture, shown_name
 from convcut_trt.preprocess import crop_box
 from convcut_trt.track import Face
 
@@ -30,7 +30,6 @@ class _Answer:
     """The faces of one picture; their numbers count from 1."""
 
     file: Path
-    picture: NDArray[np.uint8]
     faces: tuple[Face, ...]
 
 
@@ -45,7 +44,6 @@ def predict(options: Namespace) -> int:
     for file in files:
         if file.suffix.lower() in _VIDEOS:
             raise InputError(f"{file} is no picture: convcut-trt run {file} --to out.mp4")
-    pictures = [load_picture(file) for file in files]
     find = None if options.detector is None else detector(options.detector)
     if options.box is None and find is None:
         print(
@@ -55,8 +53,7 @@ def predict(options: Namespace) -> int:
         )
     with load(options.engine or DEFAULT_MODEL, trust=options.trust) as engine:
         answers = [
-            _Answer(file, picture, _faces(engine, picture, options.box, find))
-            for file, picture in zip(files, pictures, strict=True)
+            _Answer(file, _faces(engine, load_picture(file), options.box, find)) for file in files
         ]
         classes = engine.classes
     for answer, target in zip(answers, targets or (), strict=False):
@@ -94,7 +91,7 @@ def _faces(
 
 def _rows(answer: _Answer, classes: Sequence[str]) -> list[dict[str, Any]]:
     """A row of each face, or one that says that there is none."""
-    file = str(answer.file)
+    file = shown_name(answer.file)
     if not answer.faces:
         return [{"file": file, "face": None, "box": None, "label": None, "probabilities": None}]
     return [
@@ -137,8 +134,9 @@ def _targets(target: Path, files: Sequence[Path]) -> list[Path]:
 def _draw(answer: _Answer, classes: Sequence[str], target: Path) -> None:
     from PIL import Image
 
-    height, width = answer.picture.shape[:2]
-    drawn = Overlay(classes, width, height).draw(answer.picture, answer.faces)
+    picture = load_picture(answer.file)  # anew: all of them would fill the memory
+    height, width = picture.shape[:2]
+    drawn = Overlay(classes, width, height).draw(picture, answer.faces)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(drawn).save(target)

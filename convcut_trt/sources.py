@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from convcut_trt.errors import InputError
 from convcut_trt.frames import frame_size, rgb
 from convcut_trt.optional import load
-from convcut_trt.pictures import SUFFIXES, load_picture
+from convcut_trt.pictures import SUFFIXES, list_pictures, load_picture, shown_name
 
 Pixels = NDArray[np.uint8]
 
@@ -122,11 +122,11 @@ class Pictures:
                 were 30 a second.
 
         Raises:
-            InputError: No pictures, or a bad rate.
+            InputError: No pictures, a folder that may not be read, or a bad rate.
         """
         if rate is not None and not 0 < rate < math.inf:
             raise InputError(f"a rate of {rate} pictures a second: give more than 0")
-        self._paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        self._paths = list_pictures(folder)
         if not self._paths:
             raise InputError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
         self.rate = rate
@@ -144,7 +144,8 @@ class Pictures:
                 self._halt.wait(max(0.0, begun + number * self._period - time.monotonic()))
             if self._halt.is_set():
                 return
-            yield Frame(partial(load_picture, path), timestamp, path.name, number)
+            name = shown_name(Path(path.name))
+            yield Frame(partial(load_picture, path), timestamp, name, number)
 
     def stop(self) -> None:
         """Ends the wait for the next picture's time."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convcut_trt.errors import InputError
-from convcut_trt.pictures import SUFFIXES
+from convcut_trt.pictures import list_pictures
 
 RAFDB_CLASSES = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 
@@ -103,8 +103,7 @@ def _list_part(split: int, part: Path) -> list[Listed]:
     return [
         Listed(file, folder.name, split)
         for folder in _folders(part)
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        for file in list_pictures(folder)
     ]
 
 
