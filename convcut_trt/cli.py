@@ -12,12 +12,17 @@ from convcut_trt.guard import guarded
 from convcut_trt.measuring import bench_entrants, bench_options, bench_verb, sweep
 from convcut_trt.measuring.bench_entrants import Peers
 
+_ABOUT = "Takes the Conv-cut facial-expression network to a verified engine on a robot."
 _WAY = """\
-the way:  convcut-trt doctor                                  what this machine can do
-          convcut-trt build --precision fp16                  an engine that passed its gates
-          convcut-trt predict FILE --draw out.png             what a face expresses
-          convcut-trt run 0 --to stdout                       what a camera sees, as it happens
-a GPU elsewhere:  convcut-trt build --precision fp16 --target rtx4060ti
+The way, in four commands:
+  convcut-trt doctor                               what this machine can do, and what to install next
+  convcut-trt build --precision fp16               an engine for it, held to its gates
+  convcut-trt predict PICTURE --draw out.png       what the faces in a picture express
+  convcut-trt run 0                                what a camera sees, as it happens: a line of JSON a frame
+
+For the GPU of another machine:   convcut-trt build --precision fp16 --target rtx4060ti
+Every verb, with an example:      convcut-trt --help, convcut-trt VERB --help
+Read on, in the repository:       docs/README.md; by the text of an error: docs/troubleshooting.md
 """
 
 
@@ -33,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, peers: Peers | None = None) -> 
         return guarded(lambda: lab.run(given[0], given[1:]), as_json=False)
     options = _parser().parse_args(given)
     if options.run is None:
-        _parser().print_help()
+        print(f"{_ABOUT}\n\n{_WAY}", end="")
         return 0
     if options.run is bench_verb.bench:
         if options.sweep:
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, peers: Peers | None = None) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="convcut-trt",
-        description="Takes the Conv-cut facial-expression network to a verified engine on a robot.",
+        description=_ABOUT,
         epilog=_WAY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -18,6 +18,12 @@ class ConvcutError(Exception):
         super().__init__(message)
         self.log = log
 
+    @property
+    def page(self) -> str:
+        """Where the documentation says more of its kind: a file of the repository, and a section of it."""
+        kind = next(each for each in type(self).__mro__ if each.__module__ == __name__)
+        return f"docs/errors.md#{kind.__name__.lower()}"
+
 
 class InputError(ConvcutError):
     """A file, picture, array or option of the user's cannot be used."""

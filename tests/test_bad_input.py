@@ -274,7 +274,7 @@ def test_as_a_process_there_is_no_traceback_either(place: Place) -> None:
     command = [sys.executable, "-m", "convcut_trt"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.count("\n") <= 2
+    assert done.stderr.count("\n") <= 3  # what is taken for the face, the mistake, its page
     assert "Traceback" not in done.stderr
 
 

@@ -55,8 +55,9 @@ def test_the_robot_commands_and_the_python(
 ) -> None:
     for command in commands(ROBOT):
         assert command[0] == "convcut-trt"
-        # The gates have their own tests.
+        # The gates, and the choice of a precision, have their own tests.
         few = ["--gate-pictures", "16"] if "build" in command else []
+        few += ["--dry-run"] if "auto" in command else []
         assert main([*command[1:], *few]) == 0, command
     assert (folder / "astronaut.png").is_file()
     capsys.readouterr()
