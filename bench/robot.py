@@ -145,6 +145,7 @@ def summary(plan: Plan, told: Mapping[str, Any]) -> dict[str, Any]:
         "within_two_frames_of_work": float((column["latency"] <= before + work).mean()),
         "own_cpu_ms": {
             **_percentiles(cpu),
+            "without_crops": _percentiles(cpu - column["crop_cpu"] / 1e6),
             "loop": float(np.median(column["cpu"])) / 1e6,
             "crop": float(np.median(column["crop_cpu"])) / 1e6,
             "reading": float(np.median(column["intake_cpu"])) / 1e6,

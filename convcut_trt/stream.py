@@ -10,14 +10,14 @@ iterates, one frame after the other, in the order of the source. A frame in whic
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -172,7 +172,8 @@ class Stream:
             self._on_stall(self.health())
 
     def _answer(self, frame: Frame, arrived: int) -> Result | None:
-        times = [arrived, self._clock()]
+        clock = self._clock
+        begun = clock()
         try:
             picture = frame.picture()
         except InputError as error:
@@ -180,45 +181,49 @@ class Stream:
                 raise
             self._note(error, bad=1)
             return None
-        times.append(self._clock())
+        decoded = clock()
         boxes = self._boxes(frame, picture)
-        times.append(self._clock())
+        found = clock()
         raw = self._probabilities(frame, picture, boxes)
-        times.append(self._clock())
+        answered = clock()
         faces = self._tracker.update(frame.timestamp, boxes, raw)
-        times.append(self._clock())
-        total = times[-1] - arrived
+        done = clock()
+        total = done - arrived
         late = self._deadline is not None and total > self._deadline * 1e9
+        stages = (begun - arrived, decoded - begun, found - decoded, answered - found)
         with self._lock:
             self._counts["processed"] += 1
             self._counts["missed"] += late
-            stages = [end - start for start, end in pairwise(times)]
-            self._latencies.append((*stages, total))
+            self._latencies.append((*stages, done - answered, total))
         return Result(frame, picture, faces, total / 1e9, late)
 
     def _boxes(self, frame: Frame, picture: Pixels) -> NDArray[np.float64]:
         """float64 [N, 4]: what the detector found and what can be cut out of the picture."""
-        with _blame("the detector", frame):
-            boxes: NDArray[np.float64] = np.asarray(self._detector(picture), np.float64)
-            if not boxes.size:
-                return np.empty((0, 4))
-            if boxes.ndim != 2 or boxes.shape[1] != 4:
-                raise InputError(
-                    f"the detector answered {list(boxes.shape)} numbers on frame {frame.sequence}: "
-                    "it has to give [N, 4], a row of x, y, width, height for each face"
-                )
-        x, y, width, height = boxes.T
-        good: NDArray[np.bool_] = np.isfinite(boxes).all(axis=1) & (width > 0) & (height > 0)
-        good &= (x < picture.shape[1]) & (y < picture.shape[0]) & (x + width > 0) & (y + height > 0)
-        if good.all():
+        try:
+            boxes = np.asarray(self._detector(picture), np.float64)
+        except ConvcutError:
+            raise
+        except Exception as error:
+            raise _blamed("the detector", frame, error) from error
+        if not boxes.size:
+            return np.empty((0, 4))
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise InputError(
+                f"the detector answered {list(boxes.shape)} numbers on frame {frame.sequence}: "
+                "it has to give [N, 4], a row of x, y, width, height for each face"
+            )
+        height, width = picture.shape[:2]
+        # Plain numbers: for the few faces of a frame, arrays take many times as long.
+        good = [_inside(row, width, height) for row in boxes.tolist()]
+        if all(good):
             return boxes
-        error = InputError(
-            f"the detector gave impossible boxes on frame {frame.sequence} "
-            f"of {picture.shape[1]}x{picture.shape[0]} pixels: {boxes[~good].tolist()}"
+        bad = boxes[np.logical_not(good)].tolist()
+        impossible = InputError(
+            f"the detector gave impossible boxes on frame {frame.sequence} of {width}x{height} pixels: {bad}"
         )
         if not self._skip_bad:
-            raise error
-        self._note(error, bad_boxes=int((~good).sum()))
+            raise impossible
+        self._note(impossible, bad_boxes=len(bad))
         return boxes[good]
 
     def _probabilities(
@@ -227,14 +232,18 @@ class Stream:
         spec = self._engine.spec
         if not len(boxes):
             return np.empty((0, len(spec.classes)), np.float32)
-        with _blame("the engine", frame):
-            raw = self._engine.infer(cut_faces(picture, boxes, spec.size, self._margin))[
-                "probabilities"
-            ]
-            if not np.isfinite(raw).all():
-                raise InputError(
-                    f"the engine answered NaN on frame {frame.sequence}: check it with `convcut-trt verify`"
-                )
+        try:
+            faces = cut_faces(picture, boxes, spec.size, self._margin)
+            raw = self._engine.infer(faces)["probabilities"]
+            sound = math.isfinite(raw.sum())
+        except ConvcutError:
+            raise
+        except Exception as error:
+            raise _blamed("the engine", frame, error) from error
+        if not sound:
+            raise InputError(
+                f"the engine answered NaN on frame {frame.sequence}: check it with `convcut-trt verify`"
+            )
         return raw
 
     def _note(self, error: ConvcutError, **counts: int) -> None:
@@ -309,14 +318,13 @@ def stop_on_signals(stream: Stream) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _blame(whom: str, frame: Frame) -> Iterator[None]:
-    """Turns what others' code raises into one sentence."""
-    try:
-        yield
-    except ConvcutError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{whom} failed on frame {frame.sequence}: {type(error).__name__}: {error}"
-        ) from error
+def _inside(box: Sequence[float], wide: int, high: int) -> bool:
+    """Whether a box has an area, and some of it in a picture so wide and high; NaN is in none."""
+    x, y, width, height = box
+    sized = 0 < width < math.inf and 0 < height < math.inf
+    return sized and -width < x < wide and -height < y < high
+
+
+def _blamed(whom: str, frame: Frame, error: Exception) -> InputError:
+    """What others' code raised, in one sentence."""
+    return InputError(f"{whom} failed on frame {frame.sequence}: {type(error).__name__}: {error}")

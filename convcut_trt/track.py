@@ -89,7 +89,7 @@ class Face:
 class _Track:
     number: int
     box: Box
-    smoothed: F64
+    smoothed: list[float]
     label: int
     seen: int
     since: int
@@ -145,16 +145,16 @@ class Tracker:
         gap = self._options.gap
         self._tracks = [track for track in self._tracks if self._since(track.seen) <= gap]
         rows: list[Box] = [(x, y, width, height) for x, y, width, height in boxes.tolist()]
-        answers = raw.tolist()
+        answers: list[list[float]] = raw.tolist()
         order = sorted(range(len(rows)), key=lambda face: (rows[face], answers[face]))
         matches = self._match([rows[face] for face in order])
         faces: dict[int, Face] = {}
         for position, face in enumerate(order):
             track = matches.get(position)
             if track is None:
-                track = self._begin(rows[face], raw[face])
+                track = self._begin(rows[face], answers[face])
             else:
-                self._continue(track, rows[face], raw[face])
+                self._continue(track, rows[face], answers[face])
             faces[face] = self._face(track, raw[face])
         return tuple(faces[face] for face in range(len(rows)))
 
@@ -178,19 +178,21 @@ class Tracker:
                 matches[position] = self._tracks[owner]
         return matches
 
-    def _begin(self, box: Box, raw: F32) -> _Track:
+    def _begin(self, box: Box, answer: list[float]) -> _Track:
         self._count += 1
-        smoothed = raw.astype(np.float64)
-        label = self._accepted(smoothed, int(smoothed.argmax()))
-        track = _Track(self._count, box, smoothed, label, self._now, self._now)
+        label = self._accepted(answer, _top(answer))
+        track = _Track(self._count, box, answer, label, self._now, self._now)
         self._tracks.append(track)
         return track
 
-    def _continue(self, track: _Track, box: Box, raw: F32) -> None:
+    def _continue(self, track: _Track, box: Box, answer: list[float]) -> None:
         constant = self._options.time_constant
         weight = -math.expm1(-self._since(track.seen) / constant) if constant else 1.0
-        # Not a + w (b - a): at w = 1 it must be b to the last bit.
-        track.smoothed = (1 - weight) * track.smoothed + weight * raw
+        # Not a + w (b - a): at w = 1 it must be b to the last bit. Plain numbers, see ``closeness``.
+        track.smoothed = [
+            (1 - weight) * before + weight * now
+            for before, now in zip(track.smoothed, answer, strict=True)
+        ]
         track.box, track.seen = box, self._now
         label = self._label(track)
         if label != track.label:
@@ -199,17 +201,17 @@ class Tracker:
     def _label(self, track: _Track) -> int:
         """The label after hysteresis and dwell. One below the reject threshold is never held."""
         shares, current = track.smoothed, track.label
-        top = int(shares.argmax())
+        top = _top(shares)
         held = self._since(track.since) < self._options.dwell
         if current == _REJECTED:
             held = held and shares[top] < self.reject + self._options.hysteresis
         else:
-            held = held or float(shares[top] - shares[current]) < self._options.hysteresis
+            held = held or shares[top] - shares[current] < self._options.hysteresis
         if not held:
             return self._accepted(shares, top)
         return _REJECTED if current == _REJECTED else self._accepted(shares, current)
 
-    def _accepted(self, shares: F64, label: int) -> int:
+    def _accepted(self, shares: list[float], label: int) -> int:
         return label if shares[label] >= self.reject else _REJECTED
 
     def _face(self, track: _Track, raw: F32) -> Face:
@@ -218,10 +220,15 @@ class Tracker:
             track.number,
             track.box,
             raw,
-            track.smoothed.astype(np.float32),
+            np.array(track.smoothed, np.float32),
             UNKNOWN if rejected else self._classes[track.label],
-            float(track.smoothed.max() if rejected else track.smoothed[track.label]),
+            max(track.smoothed) if rejected else track.smoothed[track.label],
         )
+
+
+def _top(shares: list[float]) -> int:
+    """The first of the largest."""
+    return shares.index(max(shares))
 
 
 def closeness(first: Box, second: Box) -> tuple[float, float]:

@@ -10,15 +10,25 @@ from __future__ import annotations
 
 import argparse
 import io
+import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
-from itertools import chain, islice, repeat
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image as Pillow
 
 from convcut_trt.robots.dds_wire import DdsWire
 from convcut_trt.robots.messages import CompressedImage, Header, Time
-from convcut_trt.sources import as_frame, open_source
+from convcut_trt.sources import Frame, Pixels, as_frame, open_source
+
+
+def again(folder: str, rate: float) -> Iterator[Frame | Pixels]:
+    """The pictures of a folder, over and over."""
+    source = open_source(folder, rate)
+    while True:
+        yield from source
+        time.sleep(1 / rate)  # the last one's time; the first of a pass comes at once
 
 
 def main() -> None:
@@ -31,8 +41,7 @@ def main() -> None:
     options = parser.parse_args()
 
     folder = Path(options.source).is_dir()
-    source = open_source(options.source, options.rate if folder else None)
-    frames = chain.from_iterable(repeat(source)) if folder else source
+    frames = again(options.source, options.rate) if folder else open_source(options.source)
     with suppress(KeyboardInterrupt), closing(DdsWire(options.domain)) as wire:
         publisher = wire.advertise(options.topic, CompressedImage, latched=False)
         for number, item in enumerate(islice(frames, options.frames)):

@@ -59,6 +59,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
     assert parts.pop("total") == pytest.approx(sum(parts.values()))
     assert parts["our own code"] == pytest.approx(0.5)
     assert found["own_cpu_ms"]["p50"] == pytest.approx(0.6)
+    assert found["own_cpu_ms"]["without_crops"]["p50"] == pytest.approx(0.35)
     assert len(found["each_minute_ms"]) == 2
     assert found["lost_on_the_way"] == []
 
@@ -103,6 +104,7 @@ def test_the_page_names_what_was_not_kept() -> None:
     }
     page = markdown({"parts": {"30 Hz, YuNet": {**origin, **summary(PLAN, run)}}})
     assert "**Not kept**: memory flat" in page and "| total | 13.50 |" in page
+    assert "YuNet, with the crops | 0.60 |" in page and "YuNet, without the crops | 0.35 |" in page
 
 
 def test_the_pictures_are_always_the_same_and_move() -> None:
