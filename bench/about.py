@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import Any
 from convcut_trt.errors import InputError
 from convcut_trt.fields import read_json, write_file
 from convcut_trt.measuring import clocks
-from convcut_trt.measuring.provenance import commit, versions
+from convcut_trt.measuring.provenance import commit, processor, versions
 
 SCHEMA = 1
 _FIX = "move it away, or choose another folder with --out"
@@ -32,7 +31,7 @@ def about(command: Sequence[str]) -> dict[str, Any]:
         "commit": commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "versions": versions(),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"processor": processor(), "cores": os.cpu_count()},
     }
 
 

@@ -105,7 +105,9 @@ def owners_of(
 
 def _open(path: Path, threads: int, profile: str) -> Any:
     options = onnxruntime.SessionOptions()
-    options.use_deterministic_compute = True  # as backends.onnxruntime opens an engine
+    # as backends.onnxruntime opens an engine
+    options.use_deterministic_compute = True
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if profile:

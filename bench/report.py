@@ -23,6 +23,7 @@ from bench import (
     sections_paper,
     sections_robot,
     sections_roofs,
+    sections_soak,
 )
 from bench.page import Section, bullets, page, section
 from bench.results import Raw, Results, as_written, read_figures, read_results
@@ -63,7 +64,7 @@ def report(results: Path, figures_folder: Path | None) -> str:
 
 def _measured(found: Results) -> Iterator[Section]:
     benches, roofs = found.benches, found.of("roofs")
-    yield sections_devices.measured(benches)
+    yield _of(lambda raw: sections_devices.measured(benches, raw), roofs)
     yield sections_latency.latency(benches)
     yield sections_latency.batches(benches)
     yield sections_choice.comparisons(benches)
@@ -73,6 +74,7 @@ def _measured(found: Results) -> Iterator[Section]:
     yield _of(lambda raw: sections_roofs.roofline(raw, benches), roofs)
     yield sections_devices.estimates()
     yield _of(sections_robot.robot, found.of("robot"))
+    yield _of(sections_soak.soak, found.of("soak"))
     yield _of(sections_robot.detectors, found.of("detectors"))
     yield _of(sections_robot.aligned, found.of("aligned"))
     yield _of(sections_robot.spinning, found.of("spinning"))

@@ -6,21 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 
-import onnx
-
 from bench import charts
 from bench.charts import Row
 from bench.page import Html, Section, bullets, element, missing, plain_table, section
-from bench.results import Bench
+from bench.results import Bench, Raw
+from bench.roof_of import estimate_of, typed
 from bench.sections_latency import COMMAND, NONE, commit, middle, milliseconds, spread, state
 from convcut_trt.devices import Device, Figures, known
-from convcut_trt.errors import ConvcutError
-from convcut_trt.home import DEFAULT_MODEL, find_model
-from convcut_trt.measuring.results import ON_GPU, STEADY, Machine, Measured, Series, Subject
+from convcut_trt.home import DEFAULT_MODEL
+from convcut_trt.measuring.results import ON_GPU, STEADY, Measured, Series
 from convcut_trt.measuring.roofline import Estimate, estimate_for
-from convcut_trt.network import read_model
-from convcut_trt.precision.typed import form_of, to_typed
-from convcut_trt.ranges import Ranges
 
 PRECISIONS = ("fp32", "fp16", "int8")
 _LOOKS = {"fp32": 0, "fp16": 1, "int8": 2}
@@ -35,26 +30,16 @@ _SHEET = {
 }
 
 
-@cache
-def typed(model: str, precision: str, placement: str, mlp: str) -> onnx.ModelProto:
-    """The typed ONNX of a bundled model, as GPUs run it; empty texts choose what is usual.
+def measured(benches: Sequence[Bench], roofs: Sequence[Raw]) -> Section:
+    """A row for every engine and peer on every device it was measured on.
 
-    Raises:
-        ConvcutError: No such model or form.
+    Args:
+        benches: With these.
+        roofs: Of processors, files of ``bench.roofs``.
     """
-    found = find_model(model)
-    form = form_of(precision, False, placement or None, mlp or None)
-    ranges = None
-    if precision == "int8":
-        ranges = Ranges.read(found.onnx.with_suffix(".ranges.json"))
-    return to_typed(read_model(found), form, ranges).model
-
-
-def measured(benches: Sequence[Bench]) -> Section:
-    """A row for every engine and peer on every device it was measured on."""
     title = "Devices, measured"
     rows = [
-        (*_where(bench), *_row(bench, one, series))
+        (*_where(bench), *_row(bench, one, series, roofs))
         for bench in benches
         for one in bench.result.measured
         if (series := typical(one)) is not None
@@ -66,7 +51,8 @@ def measured(benches: Sequence[Bench]) -> Section:
     note = element(
         "p",
         "The fastest way of timing that the device allows. The share of the roof sets a measured time against an "
-        "estimate from the datasheet, where the device and the network are known.",
+        "estimate: from the datasheet of a GPU, or from roofs measured on all cores of the same processor. It is "
+        "there where the device and the network are known.",
     )
     return section(title, note, plain_table((*head, *more), rows))
 
@@ -75,10 +61,10 @@ def _where(bench: Bench) -> tuple[str, str]:
     return bench.result.machine.device, bench.result.date[:10]
 
 
-def _row(bench: Bench, one: Measured, series: Series) -> tuple[str, ...]:
+def _row(bench: Bench, one: Measured, series: Series, roofs: Sequence[Raw]) -> tuple[str, ...]:
     low, high = spread(series.times)
     time = middle(series.times)
-    guess = estimate_of(bench.result.machine, one.subject, series.batch)
+    guess = estimate_of(bench.result.machine, one.subject, series.batch, roofs)
     return (
         *(one.subject.name, series.way, str(series.batch), milliseconds(time)),
         f"{milliseconds(low)} to {milliseconds(high)}",
@@ -97,35 +83,6 @@ def typical(one: Measured) -> Series | None:
             if series.way == way:
                 return series
     return None
-
-
-def device_of(machine: Machine) -> Device | None:
-    """The row of ``devices.json`` that a machine is, by its name; None where there is none with figures."""
-    name = machine.device.removeprefix("NVIDIA ").lower()
-    for device in known().values():
-        own = device.name.removeprefix("NVIDIA ").lower()
-        board = own.startswith("jetson") and f"{name} ".startswith(f"{own} ")
-        if device.variants and (name == own or board):
-            return device
-    return None
-
-
-def estimate_of(machine: Machine, subject: Subject, batch: int) -> Estimate | None:
-    """The estimate for an engine of a bundled model on a GPU of ``devices.json``; None where something is unknown.
-
-    Of several power modes it takes the usual one.
-    """
-    device = device_of(machine)
-    if device is None or subject.kind != "engine" or not subject.flavour.startswith("tensorrt"):
-        return None
-    try:
-        bundled = find_model(subject.model)
-        if bundled.spec.onnx_sha256 != subject.sha256.get("onnx"):
-            return None
-        model = typed(subject.model, subject.asked, subject.placement, subject.mlp)
-        return estimate_for(device, model, batch)
-    except ConvcutError:
-        return None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from bench import charts
 from bench.charts import Plot
 from bench.page import Html, Section, element, joined, missing, plain_table, section
 from bench.results import Bench
-from convcut_trt.measuring.results import STEADY, Distribution, Measured, Series
+from convcut_trt.measuring.distribution import Distribution
+from convcut_trt.measuring.results import STEADY, Measured, Series
 
 NONE = "–"
 COMMAND = "convcut-trt bench --batch 1,4,16 --data FACES -o bench/results/DEVICE.json"

@@ -8,13 +8,11 @@ from bench import charts
 from bench.charts import Plot
 from bench.page import Html, Section, element, missing, plain_table, section
 from bench.results import Bench, Raw
-from bench.roofs import typed_model
-from bench.sections_devices import device_of, estimate_of, typical
+from bench.roof_of import device_of, estimate_of
+from bench.sections_devices import typical
 from bench.sections_latency import commit, middle, name_of, short
-from convcut_trt.home import find_model, zoo_names
 from convcut_trt.measuring.roofline import Estimate
-from convcut_trt.measuring.work import ON_CPU, PRODUCTS, Work, layers
-from convcut_trt.network import read_model
+from convcut_trt.measuring.work import PRODUCTS
 
 _COMMAND = "python -m bench.roofs conv-cut-mini --precision fp32"
 Point = tuple[str, int, float, float]
@@ -25,10 +23,10 @@ def roofline(roofs: Sequence[Raw], benches: Sequence[Bench]) -> Section:
     """The plots, and a table of whole networks."""
     text = element(
         "p",
-        "A point is a layer, or a whole network: its operations a byte (a multiply-add is two) and how many it did "
-        "in a second. The slanted lines are bandwidths, the level ones peaks of computing; operations and "
-        "bytes are counted in the graph. A CPU's lines are measured too, beside other work and at their lower "
-        "quartile, so that a layer may come to lie a little above.",
+        "A point is a layer, a kind of layers, or a whole network: its operations a byte (a multiply-add is two) "
+        "and how many it did in a second. The slanted lines are bandwidths, the level ones peaks of computing; "
+        "operations and bytes are counted in the graph. A CPU's lines are measured too, beside other work and at "
+        "their lower quartile, so that a layer may come to lie a little above.",
     )
     drawn = [figure for raw in roofs for figure in _cpu(raw)]
     drawn += [figure for bench in benches for figure in _gpu(bench)]
@@ -39,17 +37,17 @@ def roofline(roofs: Sequence[Raw], benches: Sequence[Bench]) -> Section:
 
 
 def _cpu(raw: Raw) -> Iterator[Html]:
-    """A plot for each precision of a bundled model: its layers below the measured roofs of the CPU."""
-    for part in raw.values["parts"].values():
-        name = part["network"].partition(",")[0]
-        if name not in zoo_names():
-            continue
-        model = typed_model(read_model(find_model(name)), part["precision"])
-        work = {layer.name: layer for layer in layers(model, 1, ON_CPU)}
+    """A plot for each network and precision, on the most threads: what it multiplies below the CPU's roofs."""
+    parts = sorted(raw.values["parts"].values(), key=lambda part: int(part.get("threads", 1)))
+    widest = {(part["network"].partition(",")[0], part["precision"]): part for part in parts}
+    for part in widest.values():
+        # files of older versions do not count
+        large = [row for row in part["layers"] if row.get("multiply_adds")]
+        shown = {row["kind"] for row in large}
+        small = [row for row in part["kinds"] if row.get("multiply_adds")]
         points: list[Point] = [
-            (layer.kind, PRODUCTS.index(layer.kind), *_at(layer, row["measured_us"]))
-            for row in part["layers"]
-            if (layer := work.get(row["name"])) is not None and layer.multiply_adds
+            (row["kind"], PRODUCTS.index(row["kind"]), *_at(row))
+            for row in (*large, *(row for row in small if row["kind"] not in shown))
         ]
         if not points:
             continue
@@ -60,15 +58,16 @@ def _cpu(raw: Raw) -> Iterator[Html]:
             f"{part['network']}, {part['precision']}, on a CPU of {part['machine']['cores']} cores"
         )
         caption = (
-            f"{title}: layers above 2 % of the time, measured by onnxruntime's profile; the roofs are measured "
-            f"too. {part['command']}, {part['date'][:10]}{commit(part['commit'])}, {raw.file}."
+            f"{title}: layers above 2 % of the time, and of kinds with no such layer all together, measured by "
+            f"onnxruntime's profile; the roofs are measured too. {part['command']}, {part['date'][:10]}"
+            f"{commit(part['commit'])}, {raw.file}."
         )
         yield _plot(title, caption, points, peaks, bandwidths, sorted({p[:2] for p in points}))
 
 
-def _at(work: Work, microseconds: float) -> tuple[float, float]:
-    operations = 2 * work.multiply_adds
-    return operations / work.bytes, operations / microseconds / 1e3
+def _at(row: Mapping[str, float]) -> tuple[float, float]:
+    operations = 2 * row["multiply_adds"]
+    return operations / row["bytes"], operations / row["measured_us"] / 1e3
 
 
 def _gpu(bench: Bench) -> Iterator[Html]:

@@ -101,10 +101,10 @@ class Engine:
             )
         if boxes is not None and len(boxes) != len(faces):
             raise InputError(f"{len(faces)} faces and {len(boxes)} boxes: give one box a face")
-        pictures = [load_picture(face) if isinstance(face, (str, Path)) else face for face in faces]
         size = self.spec.size
-        batch = np.empty((len(pictures), size, size, 3), np.uint8)
-        for row, picture in enumerate(pictures):
+        batch = np.empty((len(faces), size, size, 3), np.uint8)
+        for row, face in enumerate(faces):
+            picture = load_picture(face) if isinstance(face, (str, Path)) else face
             if not isinstance(picture, np.ndarray):
                 raise InputError(f"a face is a numpy array or a path, not {type(picture).__name__}")
             batch[row] = self.spec.face(picture, None if boxes is None else boxes[row])
@@ -222,6 +222,7 @@ def load(
     *,
     require_verified: bool = False,
     threads: int | None = None,
+    spin: bool = False,
     trust: str | Path | None = None,
 ) -> Engine:
     """Opens the newest engine that fits this machine. Never builds one.
@@ -235,6 +236,8 @@ def load(
         backend: Only engines of this flavour; ``auto`` takes any that runs here.
         require_verified: Refuse an engine whose gates ran on a stand-in.
         threads: CPU threads, where the backend computes on the CPU; None is one a core.
+        spin: onnxruntime's threads wait busily for the next call, for 45 ms after each. Answers come sooner, and at
+            30 calls a second a whole core is kept busy instead of an eighth (``bench/results/spinning.json``).
         trust: The model of an ``.engine`` or ``.onnx`` that has no manifest, for example trtexec's: it is opened
             though nothing is known of it, and ``verified`` is False.
 
@@ -247,7 +250,7 @@ def load(
         unknown = trusted(path, trust, backend)
         if require_verified:
             raise EngineMismatch(f"{path.name} has no manifest, so nothing of it is verified")
-        return Engine(unknown, open_session(unknown, threads=threads))
+        return Engine(unknown, open_session(unknown, threads=threads, spin=spin))
     if path.is_file() or path.suffix in (".json", ".engine", ".onnx"):
         manifest = EngineManifest.read(find_manifest(path))
         if reason := misfit(manifest, precision, backend):
@@ -262,10 +265,13 @@ def load(
             f"{manifest.path.name} was checked on {manifest.verified_on} only: build it on this machine"
         )
     manifest.check_files()
-    return Engine(manifest, open_session(manifest, threads=threads))
+    return Engine(manifest, open_session(manifest, threads=threads, spin=spin))
 
 
-def open_session(manifest: EngineManifest, *, threads: int | None = None) -> Session:
+def open_session(
+    manifest: EngineManifest, *, threads: int | None = None, spin: bool = False
+) -> Session:
     """Opens the engine of a manifest whose files were checked; see ``Backend.open``."""
     tail = manifest.typed_onnx if manifest.tail == "kernel" else None
-    return backends.get(manifest.flavour).open(manifest.engine, threads=threads, tail=tail)
+    backend = backends.get(manifest.flavour)
+    return backend.open(manifest.engine, threads=threads, spin=spin, tail=tail)

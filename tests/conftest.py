@@ -54,12 +54,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the zoo model's FP16 engine for onnxruntime; tests copy what they change."""
     from convcut_trt.build import build
+    from convcut_trt.gates.judged import bundled
     from convcut_trt.home import find_model
     from convcut_trt.request import Request
 
-    folder = tmp_path_factory.mktemp("engines")
-    request = Request("fp16", folder, backend="onnxruntime")
-    build(find_model("conv-cut-mini"), request, lambda phase, done, total: None)
+    folder, model = tmp_path_factory.mktemp("engines"), find_model("conv-cut-mini")
+    request = Request("fp16", folder, backend="onnxruntime", judged=bundled(model.spec.size, 4))
+    build(model, request, lambda phase, done, total: None)
     return folder
 
 
@@ -75,3 +76,4 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     from convcut_trt import auto
 
     monkeypatch.setattr(auto, "SECONDS_EACH", 0.005)
+    monkeypatch.setattr(auto, "LEAST", 3)

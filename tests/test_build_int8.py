@@ -47,7 +47,10 @@ def test_int8_that_the_cpu_computes_in_fp32_is_refused(tmp_path: Path) -> None:
     assert "--mlp linear" in caught.value.log
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize(
+    "placement",
+    ["pw", "pw+dw", *(pytest.param(part, marks=pytest.mark.slow) for part in ("fc1", "fc2"))],
+)
 def test_int8_for_a_gpu_that_is_not_here(tmp_path: Path, placement: str) -> None:
     pytest.importorskip("tensorrt_rtx")
     manifest = make(

@@ -11,6 +11,7 @@ import pytest
 from convcut_trt import cli
 from convcut_trt.dry_run import dry_run
 from convcut_trt.errors import InputError
+from convcut_trt.precision.int8 import PLACEMENTS
 from convcut_trt.request import Request
 from tests import models
 
@@ -30,9 +31,8 @@ def test_it_says_what_would_be_built_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_auto_names_all_that_it_tries_and_what_it_leaves_out(tmp_path: Path) -> None:
     facts = plan(tmp_path, precision="auto")
-    assert list(facts["engines"]) == [
-        "fp16", "fp32", "int8 (pw)", "int8 (fc1)", "int8 (fc2)", "int8 (pw+dw)",
-    ]  # fmt: skip
+    int8 = [f"int8 ({name})" for name in PLACEMENTS]
+    assert list(facts["engines"]) == ["fp16", "fp32", *int8]
     assert list(facts["left_out"]) == ["bf16"]
 
 

@@ -28,6 +28,12 @@ def test_wilsons_interval_is_the_one_worked_out_by_hand() -> None:
     assert wilson(3, 4) == pytest.approx((0.30064, 0.95441), abs=1e-5)
 
 
+def test_none_and_all_are_possible_to_the_last_digit() -> None:
+    for trials in range(1, 200):
+        assert wilson(0, trials)[0] == 0
+        assert wilson(trials, trials)[1] == 1
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(0, 0), (2, 1), (-1, 5)])
 def test_counts_that_are_no_share_are_refused(successes: int, trials: int) -> None:
     with pytest.raises(InputError, match="no share"):
@@ -107,17 +113,25 @@ def test_the_bound_holds_in_95_of_100_cases(images: int, lost: float, gained: fl
 def test_verdicts(lost: int, gained: int, images: int, verdict: str) -> None:
     change = non_inferiority(lost, gained, images, -0.003)
     assert change.verdict == verdict
+    assert (change.lost, change.gained, change.images) == (lost, gained, images)
+    assert change.margin == -0.003
     assert change.change == pytest.approx((gained - lost) / images)
     assert change.lower <= change.change
     decides = verdict == "not shown" and change.change > -0.003
     assert (change.images_needed is not None) == decides
 
 
+def test_a_bound_at_the_margin_passes() -> None:
+    lower = non_inferiority(6, 5, 1000, -0.003).lower
+    assert non_inferiority(6, 5, 1000, lower).verdict == "pass"
+    assert non_inferiority(6, 5, 1000, math.nextafter(lower, 0)).verdict == "not shown"
+
+
 def test_the_number_of_images_that_would_decide_does() -> None:
-    needed = non_inferiority(0, 0, 256, -0.003).images_needed
-    assert needed == 900
-    assert non_inferiority(0, 0, needed, -0.003).verdict == "pass"
-    assert non_inferiority(0, 0, needed - 1, -0.003).verdict == "not shown"
+    for images in (1, 10, 256, 899):
+        assert non_inferiority(0, 0, images, -0.003).images_needed == 900
+    assert non_inferiority(0, 0, 900, -0.003).verdict == "pass"
+    assert non_inferiority(0, 0, 899, -0.003).verdict == "not shown"
     # 6 lost and 5 gained of 1,000, and the same shares of more.
     needed = non_inferiority(6, 5, 1000, -0.003).images_needed
     assert needed is not None
@@ -128,21 +142,22 @@ def test_the_number_of_images_that_would_decide_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "gained", "images", "margin"),
+    ("lost", "gained", "images", "margin", "said"),
     [
-        (0, 0, 0, -0.003),
-        (-1, 0, 10, -0.003),
-        (6, 5, 10, -0.003),
-        (0, 0, 10, 0.003),
-        (0, 0, 10, 0.0),
-        (0, 0, 10, -1.0),
-        (0, 0, 10, math.nan),
+        (0, 0, 0, -0.003, "do not fit 0 images"),
+        (-1, 0, 10, -0.003, "-1 lost"),
+        (0, -1, 10, -0.003, "-1 gained"),
+        (6, 5, 10, -0.003, "do not fit 10 images"),
+        (0, 0, 10, 0.003, "0.003 is no loss"),
+        (0, 0, 10, 0.0, "no loss"),
+        (0, 0, 10, -1.0, "no loss"),
+        (0, 0, 10, math.nan, "no loss"),
     ],
 )
 def test_cells_and_margins_that_make_no_sense_are_refused(
-    lost: int, gained: int, images: int, margin: float
+    lost: int, gained: int, images: int, margin: float, said: str
 ) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=said):
         non_inferiority(lost, gained, images, margin)
 
 
@@ -170,6 +185,24 @@ def test_rows_of_a_median_and_of_two_statistics_at_once() -> None:
     assert (ends[0] < 50).all() and (ends[1] > 50).all()
     # A median is less sure than a mean of the same, even values.
     assert ends[1, 0] - ends[0, 0] > ends[1, 1] - ends[0, 1]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 30])
+def test_a_resample_is_as_many_draws_as_there_are_rows(rows: int) -> None:
+    seen: list[F64] = []
+
+    def watched(weights: F64) -> F64:
+        seen.append(weights)
+        return weights[:, 0]
+
+    low, high = bootstrap(watched, rows)
+    weights = np.concatenate(seen)
+    assert weights.shape == (2000, rows)
+    assert (weights.sum(axis=1) == rows).all()
+    # How often one row is drawn is binomial: rows times, with a probability of 1 / rows.
+    assert weights.mean(axis=0) == pytest.approx(np.ones(rows), abs=0.1)
+    assert weights.var(axis=0) == pytest.approx(np.full(rows, 1 - 1 / rows), abs=0.2)
+    assert (low, high) == ((1, 1) if rows == 1 else (0, {2: 2, 30: 3}[rows]))
 
 
 def test_the_seed_decides_and_the_chunks_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +250,27 @@ def test_the_calibration_error_is_the_gap_between_sureness_and_truth() -> None:
     assert stats.calibration_error(two, [0, 0, 1, 0]) == pytest.approx((0.4 + 0.45) / 2)
 
 
+@pytest.mark.parametrize("bins", [15, 10])
+def test_every_answer_is_in_the_bin_of_its_sureness(bins: int) -> None:
+    random = np.random.default_rng(0)
+    # Of 20 classes, so that some are less sure than the first bin is wide; and the surest there can be.
+    answers = np.concatenate(
+        [random.dirichlet([each] * 20, 100) for each in (0.01, 0.1, 1, 100)] + [np.eye(20)]
+    ).astype(np.float16)
+    exact = answers.astype(np.float64)  # float16 has not the digits to add them up
+    # Right in every other bin: the gaps of neighbours have other signs, and would cancel out in one bin.
+    likely, other = exact.argmax(axis=1), np.ceil(exact.max(axis=1) * bins) % 2
+    labels = (likely + other.astype(int)) % 20
+    surest, right = exact.max(axis=1), exact.argmax(axis=1) == labels
+    assert surest.min() < 1 / 15 and surest.max() == 1
+    expected = 0.0
+    for number in range(bins):
+        inside = (surest > number / bins) & (surest <= (number + 1) / bins)
+        expected += abs(right[inside].sum() - surest[inside].sum()) / len(answers)
+    given = [] if bins == 15 else [bins]
+    assert stats.calibration_error(answers, labels, *given) == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize(("answers", "labels"), [(np.zeros((0, 3)), []), (np.ones((2, 2)), [0])])
 def test_a_calibration_error_needs_labels(answers: np.ndarray, labels: list[int]) -> None:
     with pytest.raises(InputError, match="needs a label for each answer"):
@@ -229,6 +283,14 @@ def test_the_studentised_interval_of_many_values_is_the_normal_one() -> None:
     error = values.std() / math.sqrt(1000)
     assert (low + high) / 2 == pytest.approx(values.mean())
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_the_studentised_interval_is_the_same_every_time() -> None:
+    values = np.random.default_rng(1).normal(10, 2, 12).astype(np.float16)
+    first = stats.studentised(values)
+    assert stats.studentised(values) == stats.studentised(values, seed=0) == first
+    assert stats.studentised(values, seed=1) != first
+    assert stats.studentised(values.astype(np.float64)) == first  # nothing is added up in float16
 
 
 @pytest.mark.parametrize("count", [8, 12])
@@ -256,5 +318,5 @@ def test_values_that_say_nothing_of_their_error() -> None:
     # The same but for rounding, seven of them to the last bit.
     low, high = stats.studentised([0.7] * 7 + [0.7 + 1e-12])
     assert 0.7 - 1e-8 < low < high < 0.7 + 1e-8
-    with pytest.raises(InputError, match="no values"):
+    with pytest.raises(InputError, match="^a bootstrap needs rows: there are no values$"):
         stats.studentised([])

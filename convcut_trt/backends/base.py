@@ -56,12 +56,6 @@ class BuildOptions:
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise InputError(f"optimization level {self.optimization_level} is not 0 to 5")
 
-    @property
-    def fixed_batch(self) -> int | None:
-        """The batch when there is only one, else None."""
-        low, _, high = self.batch
-        return low if low == high else None
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -246,13 +240,19 @@ class Backend(Protocol):
         """
 
     def open(
-        self, engine: Path, *, threads: int | None = None, tail: Path | None = None
+        self,
+        engine: Path,
+        *,
+        threads: int | None = None,
+        spin: bool = False,
+        tail: Path | None = None,
     ) -> Session:
         """Opens an engine. Engines are native code: open only what you trust.
 
         Args:
             engine: The file.
             threads: CPU threads to use, where the backend computes on the CPU.
+            spin: These threads wait busily for the next call, where the backend has such: onnxruntime.
             tail: The typed ONNX of an engine that ends at the map: the tail kernel computes the rest of it.
 
         Raises:

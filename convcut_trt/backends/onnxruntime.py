@@ -92,6 +92,7 @@ class OnnxRuntime(HostBackend):
         engine: Path,
         *,
         threads: int | None = None,
+        spin: bool = False,
         tail: Path | None = None,
         failure: type[ConvcutError] = InputError,
         optimise: bool = True,
@@ -109,10 +110,10 @@ class OnnxRuntime(HostBackend):
         options.log_severity_level = 3
         # Its threads would spin for some 45 ms after each run: at 30 Hz a whole core, for ever. Without, the zoo
         # model keeps 0.12 cores busy there and not 1, for 3 ms a call instead of 2.4 (bench/results/spinning.json).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        with _refusal(onnxruntime, engine, failure):
+        with refusal(onnxruntime, engine.name, failure):
             session = onnxruntime.InferenceSession(str(engine), options, providers=self._providers)
         ports = [_ports(of) for of in (session.get_inputs(), session.get_outputs())]
         return _Session(Signature.of(engine.name, *ports), session)
@@ -121,7 +122,7 @@ class OnnxRuntime(HostBackend):
         """See Backend. Runs the graph once: only a run shows which kernels are taken."""
         onnxruntime = load("onnxruntime", _EXTRA)
         existing_file(engine)
-        with _refusal(onnxruntime, engine, InputError):
+        with refusal(onnxruntime, engine.name, InputError):
             return profiled_layers(onnxruntime, engine, self._providers)
 
 
@@ -151,12 +152,12 @@ def _ports(nodes: Sequence[Any]) -> list[Port]:
 
 
 @contextmanager
-def _refusal(onnxruntime: ModuleType, path: Path, failure: type[ConvcutError]) -> Iterator[None]:
-    """Turns onnxruntime's own errors into ``failure``."""
+def refusal(onnxruntime: ModuleType, name: str, failure: type[ConvcutError]) -> Iterator[None]:
+    """Turns onnxruntime's own errors over the model ``name`` into ``failure``."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     # They have no common base below Exception, and newer versions have more of them.
-    names = ("Fail", "InvalidGraph", "InvalidArgument", "InvalidProtobuf", "NotImplemented")
-    kinds = tuple(getattr(state, name) for name in (*names, "RuntimeException", "EPFail"))
+    classes = ("Fail", "InvalidGraph", "InvalidArgument", "InvalidProtobuf", "NotImplemented")
+    kinds = tuple(getattr(state, each) for each in (*classes, "RuntimeException", "EPFail"))
     try:
         yield
     except kinds as error:
@@ -164,4 +165,4 @@ def _refusal(onnxruntime: ModuleType, path: Path, failure: type[ConvcutError]) -
         hint = ""
         if "bfloat16" in said:
             hint = ". It has no BF16 kernels on a CPU: build fp32 or fp16 for it"
-        raise failure(f"onnxruntime refuses {path.name}: {said}{hint}", log=said) from error
+        raise failure(f"onnxruntime refuses {name}: {said}{hint}", log=said) from error

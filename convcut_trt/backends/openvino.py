@@ -153,9 +153,14 @@ class OpenVino(HostBackend):
         )
 
     def open(
-        self, engine: Path, *, threads: int | None = None, tail: Path | None = None
+        self,
+        engine: Path,
+        *,
+        threads: int | None = None,
+        spin: bool = False,
+        tail: Path | None = None,
     ) -> HostSession:
-        """See Backend. ``threads`` of None is one per physical core.
+        """See Backend. ``threads`` of None is one per physical core; none of them spins for longer than a moment.
 
         The graph is compiled for one face, the usual batch of a robot, and for any number, each when it is first
         asked for: that call takes a few tenths of a second. Compiled for one number of faces OpenVINO is faster,

@@ -41,7 +41,7 @@ def stored_shares(typed_onnx: Path, leave_out: str | None = None) -> dict[str, f
         if tensor.data_type in _TYPES:
             name, size = _TYPES[tensor.data_type]
             sums[name] = sums.get(name, 0) + size * math.prod(tensor.dims)
-    total = sum(sums.values())
+    total = sum(sums.values()) or 1  # weights may all be empty
     return {name: sums[name] / total for name in sorted(sums, key=lambda name: -sums[name])}
 
 

@@ -118,9 +118,14 @@ class TensorRT:
         )
 
     def open(
-        self, engine: Path, *, threads: int | None = None, tail: Path | None = None
+        self,
+        engine: Path,
+        *,
+        threads: int | None = None,
+        spin: bool = False,
+        tail: Path | None = None,
     ) -> Session:
-        """See Backend. Refused where there is no GPU; ``threads`` has no meaning here."""
+        """See Backend. Refused where there is no GPU; ``threads`` and ``spin`` have no meaning here."""
         self._flavour.load()
         plan = existing_file(engine).read_bytes()
         rtx = trt_plan.is_plan(plan)

@@ -55,7 +55,7 @@ def version(plan: bytes) -> str | None:
 
 def accelerators(plan: bytes) -> tuple[str, ...]:
     """What it was built for, for example ``("sm86", "sm89")``; empty where not readable."""
-    found = re.search(rb"\baccelerators=\{([^}]*)\}", plan)
+    found = re.search(rb"\baccelerators=\{([^}]{0,1000})\}", plan)
     return tuple(found[1].decode("ascii", "replace").split()) if found else ()
 
 

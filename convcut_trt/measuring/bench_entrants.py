@@ -32,7 +32,7 @@ def chosen(options: Namespace, peers: Peers) -> tuple[list[Entrant], dict[str, s
     Peers are made for every engine of the first one's model; one that is the same for several takes part once.
 
     Args:
-        options: ``engines``, ``against`` and ``model``, as ``cli`` parses them.
+        options: ``engines``, ``against``, ``model`` and ``spin``, as ``cli`` parses them.
         peers: What ``against`` takes beside engines; ``all`` is all that are here.
 
     Returns:
@@ -43,7 +43,6 @@ def chosen(options: Namespace, peers: Peers) -> tuple[list[Entrant], dict[str, s
         EngineMismatch: An engine is for another machine, or none fits this one.
         BackendMissing: No peer that was asked for is here, and there is nothing else to compare.
     """
-    engines = [engine_entrant(manifest, options.model) for manifest in _manifests(options.engines)]
     named = [name for name in options.against if name in peers]
     rest = [name for name in options.against if name not in peers]
     if peers and ALL in rest:
@@ -51,7 +50,8 @@ def chosen(options: Namespace, peers: Peers) -> tuple[list[Entrant], dict[str, s
         wanted = list(peers)
     else:
         wanted = list(dict.fromkeys(named))
-    engines += [engine_entrant(_against(name, peers), options.model) for name in rest]
+    manifests = [*_manifests(options.engines), *(_against(name, peers) for name in rest)]
+    engines = [engine_entrant(one, options.model, spin=options.spin) for one in manifests]
     names = [entrant.name for entrant in engines]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{twice[0]} is given twice: a result knows engines by their names")

@@ -70,6 +70,12 @@ def add(verbs: object) -> None:
         help="how often compared engines are opened anew, 8 or more (default: %(default)s)",
     )
     parser.add_argument(
+        "--spin",
+        action="store_true",
+        help="let the threads of engines on onnxruntime wait busily for the next call, as those of other systems "
+        "on it do: fair beside these; on a robot it keeps a whole core busy",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,

@@ -19,7 +19,7 @@ from convcut_trt.home import engine_folder
 from convcut_trt.manifest import now
 from convcut_trt.measuring import bench_entrants, bench_table, conditions, provenance, results
 from convcut_trt.measuring.bench_entrants import Peers
-from convcut_trt.measuring.entrants import Entrant
+from convcut_trt.measuring.entrants import SPINNING, Entrant
 from convcut_trt.measuring.latency import Measuring
 from convcut_trt.measuring.measure import INCONCLUSIVE
 from convcut_trt.measuring.results import Accuracy, Compared, Measured, Result
@@ -124,7 +124,7 @@ class Run:
         if len(asked) < 2:
             return
         contenders = [entrant.contender(batch) for entrant in asked]
-        versus = Versus(contenders, self._seconds, batch, quiet=True)
+        versus = Versus(contenders, self._seconds, batch)
         before = conditions.read()
         try:
             for number in range(self._openings):
@@ -171,8 +171,9 @@ class Run:
         """What was found so far."""
         engines = [one.name for one in self._taking if one.subject.kind != "peer"]
         peers = [one.subject.flavour for one in self._taking if one.subject.kind == "peer"]
-        words = [
-            *engines,
+        words = [name.removesuffix(SPINNING) for name in engines]
+        words += [
+            *(["--spin"] if words != engines else []),
             *(f"--against {name}" for name in dict.fromkeys((*peers, *self._skipped))),
         ]
         return Result(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from convcut_trt import backends
 from convcut_trt.backends.base import Runnable
+from convcut_trt.backends.onnxruntime import OnnxRuntime
 from convcut_trt.engine import open_session
 from convcut_trt.errors import EngineMismatch, InputError
 from convcut_trt.fit import build_command, misfit
@@ -22,6 +23,9 @@ from convcut_trt.measuring.timed import F32, F64, U8
 from convcut_trt.measuring.versus import Contender
 from convcut_trt.pictures import load_picture
 from convcut_trt.spec import ModelSpec
+
+SPINNING = " spinning"
+"""Ends the name of an engine whose threads do."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,15 @@ class Entrant:
                 )
 
 
-def engine_entrant(manifest: EngineManifest, model: str | None = None) -> Entrant:
+def engine_entrant(
+    manifest: EngineManifest, model: str | None = None, *, spin: bool = False
+) -> Entrant:
     """An engine, its files checked.
 
     Args:
         manifest: Of it.
         model: See ``Entrant``.
+        spin: See ``engine.load``; one of onnxruntime is then called ``NAME spinning``.
 
     Raises:
         EngineMismatch: It cannot run here; the text names the build command.
@@ -132,11 +139,14 @@ def engine_entrant(manifest: EngineManifest, model: str | None = None) -> Entran
             f"{manifest.path.name} {reason}; run: {build_command(manifest.name, manifest)}"
         )
     manifest.check_files()
+    subject = subject_of(manifest)
+    if spins := spin and manifest.flavour == OnnxRuntime.flavour:
+        subject = replace(subject, name=subject.name + SPINNING)
     budgets = {**BUDGETS[manifest.precision["asked"]], **manifest.budgets}
     return Entrant(
-        subject=subject_of(manifest),
+        subject=subject,
         work=Work.read(manifest.spec, manifest.path.parent),
-        open=partial(open_session, manifest),
+        open=partial(open_session, manifest, spin=spins),
         budget=float(budgets["witnesses"]),
         on_cpu=backends.get(manifest.flavour).on_cpu,
         manifest=manifest,

@@ -16,6 +16,7 @@ from convcut_trt.backends.base import Runnable
 from convcut_trt.gates import Step
 from convcut_trt.measuring import conditions, energy
 from convcut_trt.measuring.conditions import Conditions
+from convcut_trt.measuring.distribution import Distribution
 from convcut_trt.measuring.energy import Energy
 from convcut_trt.measuring.entrants import Entrant
 from convcut_trt.measuring.results import (
@@ -23,7 +24,6 @@ from convcut_trt.measuring.results import (
     ON_GPU,
     STEADY,
     WHOLE,
-    Distribution,
     Measured,
     Memory,
     Series,

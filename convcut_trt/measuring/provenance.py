@@ -7,13 +7,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import convcut_trt
 from convcut_trt.backends import probe
 from convcut_trt.backends.probe import Loader
 from convcut_trt.measuring import jetson, nvml
-from convcut_trt.measuring.results import Machine
 
 _LIBRARIES = (
     "numpy",
@@ -27,6 +27,37 @@ _LIBRARIES = (
     "torch",
     "triton",
 )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it was measured.
+
+    Attributes:
+        device: What computes: the GPU, the Jetson, else the processor.
+        processor: Model of the CPU.
+        cores: Logical processors.
+        memory_bytes: Of the CPU.
+        gpu: Its name; None without.
+        compute_capability: As ``8.9``.
+        gpu_memory_bytes: All of it.
+        driver: NVIDIA's.
+        cuda: Newest CUDA that the driver knows.
+        jetpack: On a Jetson.
+        system: Of the machine, for example ``Linux x86_64``.
+    """
+
+    device: str
+    processor: str
+    cores: int
+    memory_bytes: int | None
+    gpu: str | None
+    compute_capability: str | None
+    gpu_memory_bytes: int | None
+    driver: str | None
+    cuda: str | None
+    jetpack: str | None
+    system: str
 
 
 def commit() -> str | None:
@@ -63,12 +94,11 @@ def machine(*, root: Path = Path("/"), load: Loader = ctypes.CDLL) -> Machine:
     found = probe.gpus(load)
     gpu = None if isinstance(found, str) else found[0]
     board = jetson.board(root)
-    processor = _processor(root)
     with nvml.opened(load) as library:
         driver = library.driver() if library else None
     return Machine(
-        device=board.model if board else gpu.name if gpu else processor,
-        processor=processor,
+        device=board.model if board else gpu.name if gpu else processor(root),
+        processor=processor(root),
         cores=os.cpu_count() or 1,
         memory_bytes=_memory(root),
         gpu=gpu.name if gpu else None,
@@ -81,8 +111,8 @@ def machine(*, root: Path = Path("/"), load: Loader = ctypes.CDLL) -> Machine:
     )
 
 
-def _processor(root: Path) -> str:
-    """As /proc/cpuinfo calls it; processors of ARM have no name there."""
+def processor(root: Path = Path("/")) -> str:
+    """As /proc/cpuinfo calls it. Those of ARM have no name there: then what kind it is, for example ``aarch64``."""
     return _entry(root / "proc/cpuinfo", "model name") or platform.processor() or platform.machine()
 
 

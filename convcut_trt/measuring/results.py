@@ -5,83 +5,26 @@ Times are milliseconds, sizes bytes, shares and probabilities 0 to 1. What was n
 
 from __future__ import annotations
 
-import json
-import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
+from typing import Any
 
 from convcut_trt.errors import InputError
-from convcut_trt.fields import Fields, read_json, write_file
+from convcut_trt.fields import read_json, write_file
 from convcut_trt.manifest import EngineManifest
+from convcut_trt.measuring import typed_json
 from convcut_trt.measuring.conditions import Conditions
+from convcut_trt.measuring.distribution import Distribution
 from convcut_trt.measuring.energy import Energy
-from convcut_trt.measuring.timed import F64
+from convcut_trt.measuring.provenance import Machine
 
 SCHEMA = 1
 STEADY, IDLE, WHOLE, ON_GPU = "steady", "after idle", "frame to label", "on the GPU"
 """Ways of timing. steady: calls one behind the other, from faces in host memory to answers there. after idle: the
 same, 30 times a second. frame to label: from a uint8 frame and a box in host memory to the label: crop, resize,
 infer, argmax. on the GPU: between events, faces and answers in GPU memory, as a CUDA graph: what trtexec shows."""
-KEPT = 501
 _FIX = "bench again, or read it with the version that wrote it"
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """Times of many calls.
-
-    Attributes:
-        calls: How many.
-        mean: Of all.
-        p50: Median. A percentile is None where fewer calls were made than one in its tail takes: 1,000 for p99_9.
-        p90: See ``p50``.
-        p95: See ``p50``.
-        p99: See ``p50``.
-        p99_9: See ``p50``.
-        max: The longest.
-        jitter: Mean difference between a call and the next (as between packets in RFC 3550, section 6.4.1).
-        samples: The calls, sorted; of more than ``KEPT`` so many, evenly spaced by rank, the first and the last
-            among them.
-    """
-
-    calls: int
-    mean: float
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-    p99_9: float | None
-    max: float
-    jitter: float | None
-    samples: tuple[float, ...]
-
-    @classmethod
-    def of(cls, times: F64) -> Distribution:
-        """Of times in the order in which they were taken, float64 [N], N at least 1."""
-        ordered = np.sort(times)
-        ranks = np.linspace(0, len(times) - 1, min(KEPT, len(times))).round().astype(int)
-        return cls(
-            calls=len(times),
-            mean=_rounded(times.mean()),
-            p50=percentile(ordered, 50),
-            p90=percentile(ordered, 90),
-            p95=percentile(ordered, 95),
-            p99=percentile(ordered, 99),
-            p99_9=percentile(ordered, 99.9),
-            max=_rounded(ordered[-1]),
-            jitter=_rounded(np.abs(np.diff(times)).mean()) if len(times) > 1 else None,
-            samples=tuple(_rounded(value) for value in ordered[ranks]),
-        )
-
-
-def percentile(times: F64, percent: float) -> float | None:
-    """A percentile, None where not even one call is expected beyond it."""
-    enough = len(times) * (100 - percent) >= 100 - 1e-9
-    return _rounded(np.percentile(times, percent)) if enough else None
 
 
 @dataclass(frozen=True)
@@ -292,37 +235,6 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where it was measured.
-
-    Attributes:
-        device: What computes: the GPU, the Jetson, else the processor.
-        processor: Model of the CPU.
-        cores: Logical processors.
-        memory_bytes: Of the CPU.
-        gpu: Its name; None without.
-        compute_capability: As ``8.9``.
-        gpu_memory_bytes: All of it.
-        driver: NVIDIA's.
-        cuda: Newest CUDA that the driver knows.
-        jetpack: On a Jetson.
-        system: Of the machine, for example ``Linux x86_64``.
-    """
-
-    device: str
-    processor: str
-    cores: int
-    memory_bytes: int | None
-    gpu: str | None
-    compute_capability: str | None
-    gpu_memory_bytes: int | None
-    driver: str | None
-    cuda: str | None
-    jetpack: str | None
-    system: str
-
-
-@dataclass(frozen=True)
 class Result:
     """A run of ``convcut-trt bench``.
 
@@ -355,7 +267,7 @@ def write(path: Path, result: Result) -> None:
     Raises:
         InputError: It cannot be written there.
     """
-    write_file(path, (_lines(to_json(result)) + "\n").encode())
+    write_file(path, (typed_json.text(to_json(result)) + "\n").encode())
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -369,44 +281,5 @@ def read(path: Path) -> Result:
     Raises:
         InputError: No such file, a damaged one, or one of another schema; the text names it.
     """
-    found: Result = _typed(Result, read_json(path, SCHEMA, InputError, _FIX))
+    found: Result = typed_json.read(Result, read_json(path, SCHEMA, InputError, _FIX))
     return found
-
-
-def _typed(kind: Any, values: Fields) -> Any:
-    """An object of a dataclass from the fields of the same names."""
-    hints = get_type_hints(kind)
-    return kind(
-        **{field.name: _value(hints[field.name], field.name, values) for field in fields(kind)}
-    )
-
-
-def _value(kind: Any, name: str, values: Fields) -> Any:
-    options = get_args(kind)
-    if get_origin(kind) in (Union, types.UnionType):
-        if values.values.get(name) is None:
-            return None
-        (kind,) = (option for option in options if option is not type(None))
-        return _value(kind, name, values)
-    if get_origin(kind) is tuple:
-        if is_dataclass(options[0]):
-            return tuple(_typed(options[0], entry) for entry in values.objects(name))
-        return values.list_of(name, dict if get_origin(options[0]) else options[0])
-    if is_dataclass(kind):
-        return _typed(kind, values.inside(name))
-    return values.get(name, dict if get_origin(kind) else kind)
-
-
-def _lines(value: Any, indent: str = "") -> str:
-    """JSON with a line for each field and each object, and one for a whole list of numbers."""
-    inside = indent + "  "
-    if isinstance(value, dict) and value:
-        entries = [f"{json.dumps(name)}: {_lines(entry, inside)}" for name, entry in value.items()]
-        return "{\n" + ",\n".join(inside + entry for entry in entries) + f"\n{indent}}}"
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
-        return "[\n" + ",\n".join(inside + _lines(v, inside) for v in value) + f"\n{indent}]"
-    return json.dumps(value)
-
-
-def _rounded(milliseconds: float) -> float:
-    return round(float(milliseconds), 4)  # a tenth of a microsecond: the clock tells no more

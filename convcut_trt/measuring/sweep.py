@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convcut_trt.alone import alone
 from convcut_trt.errors import BuildError, ConvcutError, GateFailed, InputError
 from convcut_trt.fields import read_json, write_json
 from convcut_trt.gates import Step
@@ -47,13 +48,14 @@ def sweep(options: Namespace) -> int:
         options: As ``cli`` parses them.
 
     Raises:
-        InputError: Bad options, nothing can be built here, or a full disk; what was done is kept.
+        InputError: Bad options, nothing can be built here, another sweep is at work in the folder, or a full disk;
+            what was done is kept.
         GateFailed: No engine passed.
     """
     bench_verb.check_openings(options.openings)
-    if options.against or options.model is not None:
+    if options.against or options.model is not None or options.spin:
         raise InputError(
-            "--against and --model are for engines that are there: leave them out with --sweep"
+            "--against, --model and --spin are for engines that are there: leave them out with --sweep"
         )
     cells, asked = plan(options), Asked.of(options)
     tried = [cell for cell in cells if not cell.refused]
@@ -61,6 +63,13 @@ def sweep(options: Namespace) -> int:
         raise InputError(f"nothing of this sweep can be built here: {cells[0].refused}")
     folder = options.output or engine_folder() / "sweep"
     make_engine_folder(folder)
+    make_engine_folder(folder / "engines")
+    busy = f"another sweep is at work in {folder}: wait for it, or choose another folder with -o"
+    with alone(folder / "engines", busy):
+        return _run(options, cells, asked, folder)
+
+
+def _run(options: Namespace, cells: Sequence[Cell], asked: Asked, folder: Path) -> int:
     run = _Sweep(folder, cells, asked, _command(options, asked))
     print(run.greeting(), file=sys.stderr)
     problem: ConvcutError | None = None
@@ -169,7 +178,6 @@ class _Sweep:
             step(f"{cell.name}, {phase}", number * _CELL + start + share, left * _CELL)
 
         place = self._place(cell)
-        make_engine_folder(place.parent)
         make_engine_folder(place)
         self._record(cell).unlink(missing_ok=True)
         against = first.sha256 if first else ""

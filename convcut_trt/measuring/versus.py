@@ -115,16 +115,13 @@ def _until(seconds: float) -> Iterator[None]:
 
 
 class Versus:
-    """A comparison, one opening after the other; it may end after any of them."""
+    """A comparison, one opening after the other, every timed call quiet; it may end after any of them."""
 
     def __init__(
         self,
         contenders: Sequence[Contender],
         seconds: float,
         batch: int,
-        seed: int = 0,
-        *,
-        quiet: bool = False,
     ) -> None:
         """Nothing is opened yet.
 
@@ -132,12 +129,9 @@ class Versus:
             contenders: Two or more, of different names.
             seconds: Of calls in each opening.
             batch: Faces in a call.
-            seed: Of all that is drawn.
-            quiet: See ``opening``.
         """
-        self._quiet = quiet
         self._contenders, self._seconds, self._batch = tuple(contenders), seconds, batch
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng(0)
         self._units: dict[str, list[F64]] = {one.name: [] for one in self._contenders}
 
     def open_again(self) -> None:
@@ -146,7 +140,7 @@ class Versus:
         Raises:
             GateFailed: A wrong answer.
         """
-        samples = opening(self._contenders, self._seconds, self._random, self._quiet)
+        samples = opening(self._contenders, self._seconds, self._random, quiet=True)
         for name, times in samples.items():
             self._units[name].append(of_blocks(times))
 

@@ -1,3 +1,4 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from convcut_trt import backends
 from convcut_trt.backends.base import BuildOptions, Session, computed_shares
 from convcut_trt.backends.stored import in_words, stored_shares
 from convcut_trt.devices import find
+from convcut_trt.engine import load
 from convcut_trt.errors import BuildError, InputError
 from tests.backends import models
 
@@ -146,6 +148,21 @@ def test_threads_get_the_same_answers(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(fifty, range(8)))
+
+
+@pytest.mark.parametrize("spin", [False, True])
+def test_threads_spin_where_asked(engines: Path, spin: bool) -> None:
+    """Whether cores are busy while nobody asks for anything."""
+    busy = []
+    with load(engines, threads=2, spin=spin) as engine:
+        faces = np.zeros((1, engine.spec.size, engine.spec.size, 3), np.uint8)
+        for _ in range(10):
+            engine.infer(faces)
+            start, worked = time.perf_counter(), time.process_time()
+            time.sleep(0.01)
+            busy.append((time.process_time() - worked) / (time.perf_counter() - start))
+    # others of this process, or of the machine, may take their part
+    assert max(busy) > 0.4 if spin else min(busy) < 0.1
 
 
 @pytest.mark.parametrize(

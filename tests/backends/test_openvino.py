@@ -1,5 +1,6 @@
+"""OpenVINO: what its sessions answer, what its builds tell, and what it refuses."""
+
 import importlib.util
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +15,12 @@ pytest.importorskip("onnxruntime")
 if importlib.util.find_spec("openvino") is None:  # importing it here would tell its maker
     pytest.skip("openvino is not installed", allow_module_level=True)
 
-from convcut_trt import auto, backends, build, home, request, verify
+from convcut_trt import backends, home, request
 from convcut_trt.backends import openvino
 from convcut_trt.backends.base import BuildOptions, Session, computed_shares
 from convcut_trt.backends.stored import in_words, stored_shares
 from convcut_trt.devices import find
-from convcut_trt.engine import load
 from convcut_trt.errors import BackendMissing, BuildError, EngineMismatch, InputError
-from convcut_trt.gates.judged import bundled
-from convcut_trt.manifest import EngineManifest
 from convcut_trt.request import Request
 from tests.backends import models
 
@@ -316,131 +314,6 @@ def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
             call()
 
 
-_APART = """
-import os, sys
-watched = []
-def watch(event, args):
-    # A socket, a process that is to open one, a file opened for writing.
-    if event in ("socket.connect", "socket.getaddrinfo", "os.fork"):
-        watched.append(event)
-    if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
-        watched.append(str(args[0]))
-sys.addaudithook(watch)
-from pathlib import Path
-from convcut_trt import backends, doctor
-import numpy as np
-doctor._version("openvino")
-threads = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-with backends.get("openvino").open(Path(sys.argv[1])) as session:
-    session.run(np.zeros((1, 16, 16, 3), np.uint8))
-    session.run(np.zeros((2, 16, 16, 3), np.uint8))
-    if threads is not None:
-        for thread in os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ():
-            assert os.sched_getaffinity(int(thread)) == threads, "a thread was pinned"
-assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
-print(watched)
-"""
-
-
-def test_nothing_is_reported_written_or_pinned(tmp_path: Path) -> None:
-    """``import openvino`` by itself tells its maker, and keeps an identity and a count in the user's home."""
-    path = models.write(tmp_path / "small.onnx")
-    user = tmp_path / "home"
-    user.mkdir()
-    environment = {"HOME": str(user), "LOCALAPPDATA": str(user), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", _APART, path],
-        env=environment,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
-    assert done.stderr == ""
-    assert not list(user.iterdir())
-
-
-_INTERRUPTED = """
-import signal, sys
-from pathlib import Path
-from convcut_trt import backends
-backend = backends.get("openvino")
-sessions = [backend.open(Path(sys.argv[1])) for _ in range(2)]
-for _ in range(2):
-    sessions.pop(0).close()
-backend.refuses("bf16")
-came = []
-signal.signal(signal.SIGINT, lambda *_: came.append(1))
-signal.raise_signal(signal.SIGINT)
-print(came)
-"""
-
-
-def test_ctrl_c_after_engines_came_and_went_is_python_s(tmp_path: Path) -> None:
-    path = models.write(tmp_path / "small.onnx")
-    command = [sys.executable, "-c", _INTERRUPTED, str(path)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, "[1]"), done.stderr
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, EngineManifest]:
-    """Engines of the zoo's model that passed their gates."""
-    folder = tmp_path_factory.mktemp("engines")
-    model = home.find_model("conv-cut-mini")
-    return {
-        precision: build.build(
-            model,
-            Request(precision, folder, backend="openvino", batch=(1, 2, 4), judged=bundled(48, 16)),
-            lambda *_: None,
-        )
-        for precision in ("fp16", "fp32")
-    }
-
-
-def test_the_zoo_passes_its_gates_verifies_and_predicts(
-    published: dict[str, EngineManifest],
-) -> None:
-    for precision, manifest in published.items():
-        assert manifest.flavour == "openvino"
-        assert manifest.engine.name == f"conv-cut-mini.{precision}.openvino.onnx"
-        assert manifest.precision["text"] == f"{precision} stored, fp32 computed"
-        assert manifest.verified_on.startswith("openvino-cpu")
-        assert not manifest.failed
-    again = verify.verify(
-        published["fp16"], home.find_model("conv-cut-mini"), bundled(48, 8), lambda *_: None
-    )
-    assert again.verified_on.startswith("openvino-cpu")
-    with load(published["fp32"].path, threads=1) as engine:
-        answer = engine.predict([np.zeros((60, 50, 3), np.uint8)])
-    assert answer.probabilities.sum() == pytest.approx(1)
-
-
-def test_int8_passes_its_gates_and_is_timed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto, "LEAST", 1)  # every opening compiles each engine
-    wanted = Request(
-        "int8", tmp_path, backend="openvino", batch=(1, 1, 1), mlp="conv", judged=bundled(48, 16)
-    )
-    manifest = build.build(home.find_model("conv-cut-mini"), wanted, lambda *_: None)
-    assert not manifest.failed
-    assert manifest.precision["computed"]["int8"] > 0.5
-    assert "fp16" in manifest.verdicts[0] and "fp32" in manifest.verdicts[0]
-
-
-@pytest.mark.slow
-def test_auto_tries_every_placement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "LEAST", 1)
-    wanted = Request("auto", tmp_path, backend="openvino", batch=(1, 1, 1), judged=bundled(48, 16))
-    manifest = build.build(home.find_model("conv-cut-mini"), wanted, lambda *_: None)
-    tried = " ".join(line.partition(":")[0] for line in manifest.verdicts)
-    for name in ("fp16", "fp32", "bf16", "int8 (pw)", "int8 (fc1)", "int8 (fc2)", "int8 (pw+dw)"):
-        assert name in tried
-    assert sum(": kept" in line for line in manifest.verdicts) == 1
-
-
 def test_a_graph_is_compiled_when_it_is_first_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,15 +332,3 @@ def test_a_graph_is_compiled_when_it_is_first_asked(
         with session.clone() as clone:
             clone.run(models.images(1))
     assert compiled == [None, 1]
-
-
-def test_names_of_layers_are_those_of_the_graph(published: dict[str, EngineManifest]) -> None:
-    path = published["fp32"].engine
-    names = {node.name for node in onnx.load(path).graph.node}
-    products = [
-        layer.name
-        for layer in OV.describe(path) or ()
-        if layer.multiply_adds and layer.kind == "Convolution"
-    ]
-    assert len(products) > 20
-    assert set(products) - names <= {"map"}

@@ -10,15 +10,15 @@ import numpy as np
 
 from convcut_trt.home import find_model
 from convcut_trt.measuring.conditions import Conditions
+from convcut_trt.measuring.distribution import Distribution
 from convcut_trt.measuring.measure import Ratio
+from convcut_trt.measuring.provenance import Machine
 from convcut_trt.measuring.results import (
     IDLE,
     ON_GPU,
     STEADY,
     Accuracy,
     Compared,
-    Distribution,
-    Machine,
     Measured,
     Memory,
     Result,

@@ -16,6 +16,7 @@ from bench import charts
 from bench import report as module
 from bench.charts import linear, logarithmic, percentiles
 from bench.report import report
+from bench.results import read_results
 from bench.sections_choice import pareto, turned
 from bench.sections_confusion import change
 from bench.sections_latency import short
@@ -24,6 +25,7 @@ from convcut_trt.errors import InputError
 from convcut_trt.measuring import results
 from convcut_trt.measuring.results import ON_GPU, Result
 from tests.bench.report_results import (
+    CPU,
     FP32,
     H200,
     INT8,
@@ -181,6 +183,69 @@ def test_a_known_gpu_is_held_against_its_datasheet(tmp_path: Path) -> None:
     (plot,) = svgs(section(text, "rooflines"))
     assert plot.count('class="mark') == 1
     assert "fp16 989.4k" in plot
+
+
+def write_roofs(folder: Path, threads: int = 2, **machine: Any) -> Path:
+    """Roofs of a processor: the committed ones of one network, as if they had been measured elsewhere."""
+    part = json.loads((module.RESULTS / "roofs.json").read_text())["parts"][
+        f"{MODEL}, fp32, 1 thread"
+    ]
+    on = {"processor": CPU.processor, "cores": CPU.cores, "physical_cores": 2, "last_cache_mb": 30}
+    counts = {"multiply_adds": 1000, "bytes": 100}
+    part |= {"threads": threads, "machine": {**part["machine"], **on, **machine}}
+    part["layers"] = [row | counts for row in part["layers"] if row["kind"] == "gemm"]
+    part["kinds"] = [row | counts for row in part["kinds"] if row["kind"] in ("gemm", "depthwise")]
+    (folder / "roofs.json").write_text(json.dumps({"schema": 1, "parts": {"one": part}}))
+    return folder
+
+
+def test_a_cpu_is_held_against_the_roofs_of_its_processor(tmp_path: Path) -> None:
+    text = report(write(write_roofs(tmp_path), usual()), None)
+    page = Page(section(text, "devices-measured"))
+    rows = {row[2]: row for row in page.rows[1:]}
+    own = rows["conv-cut-mini.fp32.onnxruntime"][8]
+    share = re.fullmatch(r"(\d+) % of the compute roof, limited by .* \(estimate\)", own)
+    # 4 ms for what the floor of these roofs is 1 to 2 ms
+    assert share and 10 < int(share[1]) < 60
+    # no roofs in these bits, and a peer computes another graph
+    assert rows["conv-cut-mini.int8.onnxruntime"][8] == rows["torch fp32"][8] == "–"
+
+
+@pytest.mark.parametrize(
+    ("system", "changes"),
+    [
+        (CPU.system, {"processor": "another CPU"}),
+        (CPU.system, {"cores": 4}),
+        (CPU.system, {"threads": 1}),
+        ("Linux A CPU", {}),
+    ],
+)
+def test_other_roofs_say_nothing_of_a_cpu(
+    system: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    found = replace(usual(), machine=replace(CPU, system=system))
+    text = report(write(write_roofs(tmp_path, **changes), found), None)
+    page = Page(section(text, "devices-measured"))
+    assert {row[8] for row in page.rows[1:]} == {"–"}
+
+
+def test_layers_lie_below_the_roofs_and_small_ones_together(tmp_path: Path) -> None:
+    folder = write_roofs(tmp_path)
+    (plot,) = svgs(section(report(folder, None), "rooflines"))
+    part = json.loads((folder / "roofs.json").read_text())["parts"]["one"]
+    assert plot.count('class="mark') == len(part["layers"]) + 1  # all depthwise ones together
+    assert "at 20;" in plot  # 2 * 1000 operations in 100 bytes
+
+
+def test_of_a_sweep_only_the_whole_is_read(tmp_path: Path) -> None:
+    write(tmp_path, usual(), "sweep.json")
+    for one in usual().measured:
+        cell = tmp_path / "engines" / one.subject.name
+        cell.mkdir(parents=True)
+        write(cell, result([one]), "result.json")
+        (cell / "cell.json").write_text("{}")
+    (found,) = read_results(tmp_path).benches
+    assert found.file == "sweep.json" and found.result == usual()
 
 
 def test_without_benches_every_section_says_what_makes_them(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ import numpy as np
 import onnx
 import pytest
 
-from bench import cpu_roofs, roofs, roofs_page
+from bench import cpu_roofs, estimates, roofs, roofs_page
 from bench.cpu_roofs import copies, speeds
+from bench.estimates import typed_model
 from bench.layer_times import Timed, owners_of
 from bench.probe import STAGES, network
-from bench.roofs import errors, main, typed_model
+from bench.roofs import errors, main
 from convcut_trt.errors import InputError
+from convcut_trt.measuring import provenance
 from convcut_trt.measuring.roofline import ERRORS, Speed
-from convcut_trt.measuring.work import ON_CPU, Work, layers
+from convcut_trt.measuring.work import ON_CPU, PRODUCTS, Work, layers
 
 WORK = [
     Work(name, kind, "fp32", 0, 0, 4, 4)
@@ -112,8 +114,8 @@ def test_the_largest_factor_is_stated_rounded_up() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofs, "PASSES", 2)
-    monkeypatch.setattr(roofs, "_PASS_S", 0.01)
+    monkeypatch.setattr(estimates, "PASSES", 2)
+    monkeypatch.setattr(estimates, "_PASS_S", 0.01)
     monkeypatch.setattr(cpu_roofs, "COPIES_MB", (2.0, 8.0))
     monkeypatch.setattr(cpu_roofs, "SIZE", 128)
 
@@ -129,10 +131,26 @@ def test_a_run_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
         for one in form["passes"]:
             assert one["floor_ms"] > 0 and one["estimate_ms"] > 0
             assert one["samples_ms"]
-        assert all(row["factor"] >= 1 and row["share"] > roofs.SHARE for row in form["layers"])
+        for row in (*form["layers"], *form["kinds"]):
+            assert row["factor"] >= 1 and row["share"] > estimates.SHARE and row["bytes"] > 0
+            assert (row["multiply_adds"] > 0) == (row["kind"] in PRODUCTS)
+        assert form["threads"] == 1 and form["machine"]["processor"] == provenance.processor()
+        assert form["machine"]["physical_cores"] >= 1
     page = (tmp_path / "roofs.md").read_text()
     assert "conv-cut-mini, 1 thread" in page and "estimate, ms" in page and "BF16" in page
     assert str(tmp_path) not in page + json.dumps(report)
+
+
+@pytest.mark.usefixtures("quick")
+def test_threads_are_parts_of_their_own(tmp_path: Path) -> None:
+    given = ["conv-cut-mini", "--precision", "fp32", "--threads", "1", "2", "-o", str(tmp_path)]
+    assert main(given) == 0
+    parts = json.loads((tmp_path / "roofs.json").read_text())["parts"]
+    assert {name: part["threads"] for name, part in parts.items()} == {
+        "conv-cut-mini, fp32, 1 thread": 1,
+        "conv-cut-mini, fp32, 2 threads": 2,
+    }
+    assert parts["conv-cut-mini, fp32, 2 threads"]["command"].endswith("--threads 2")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gpu.application import Application, application
 from tests.gpu.machine import VERSIONS, Machine, machine
 
 
@@ -24,3 +25,10 @@ def any_gpu(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]
     with machine(tmp_path, *request.param) as found:
         yield found
         found.check()
+
+
+@pytest.fixture
+def app(gpu: Machine) -> Iterator[Application]:
+    """An application beside our session on that machine."""
+    with application(gpu.cuda) as made:
+        yield made

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 import gc
-import inspect
 import json
-import re
 from typing import Any
 
 import numpy as np
@@ -19,11 +16,11 @@ from convcut_trt.spec import INPUT, OUTPUTS
 from tests.gpu.fake_cuda import FakeCuda, ok, with_context
 from tests.gpu.fake_trt import FakeTensorRT, plan
 from tests.gpu.fake_trt_engine import SCRATCH_BYTES
+from tests.gpu.machine import VERSIONS
 
 onnx: Any = pytest.importorskip("onnx")
 onnxruntime: Any = pytest.importorskip("onnxruntime")
 THREAD_LOCAL = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-VERSIONS = [("10.3.0", False), ("10.13.3", False), ("11.4.0", False), ("1.7.1.116", True)]
 
 
 @pytest.fixture(scope="module")
@@ -343,60 +340,3 @@ def test_null_runs_cost_nothing(model: bytes) -> None:
     ok(cuda.cuStreamSynchronize(stream))
     address, array = arrays["map"]
     assert np.isnan(cuda.heap.view(address, array.nbytes, "map", None).view(np.float32)).all()
-
-
-ABSENT = {
-    ("10.3.0", False): (
-        "IRuntimeConfig",
-        "ICudaEngine.create_runtime_config",
-        "IRuntimeCache",
-        "CudaGraphStrategy",
-        "Runtime.get_engine_validity",
-        "IExecutionContext.is_stream_capturable",
-    ),
-    ("10.13.3", False): ("IRuntimeCache", "IRuntimeConfig.create_runtime_cache", "EngineValidity"),
-    ("11.4.0", False): ("CudaGraphStrategy", "ICudaEngine.device_memory_size"),
-    ("1.7.1.116", True): (),
-}
-
-
-def has(module: Any, path: str) -> bool:
-    for part in path.split("."):
-        if not hasattr(module, part):
-            return False
-        module = getattr(module, part)
-    return True
-
-
-@pytest.mark.parametrize(("version", "rtx"), VERSIONS)
-def test_a_version_has_its_names_alone(cuda: FakeCuda, version: str, rtx: bool) -> None:
-    trt = FakeTensorRT(cuda, version, rtx=rtx)
-    assert not [path for path in ABSENT[version, rtx] if has(trt, path)]
-    newer = rtx or tuple(int(part) for part in version.split(".")[:2]) >= (10, 13)
-    assert has(trt, "ICudaEngine.create_runtime_config") == has(trt, "IRuntimeConfig") == newer
-
-
-def test_every_name_is_one_of_the_real_module(cuda: FakeCuda) -> None:
-    real = pytest.importorskip("tensorrt_rtx")
-    fake = FakeTensorRT(cuda, "1.7.1.116", rtx=True)
-    of_the_fake = {"trt", "kind", "logger", "cuda", "born", "error", "gone", "compiled"}
-    of_the_fake |= {"header", "plan", "tensors", "own_graphs", "strategy", "shapes"}
-    for name, found in vars(FakeTensorRT).items() | vars(fake).items():
-        if name.startswith("_") or not isinstance(found, type):
-            continue
-        theirs = getattr(real, name)
-        if issubclass(found, enum.Enum):
-            assert {m.name: m.value for m in found} == {
-                m: int(theirs.__members__[m]) for m in found.__members__
-            }
-            continue
-        for member in set(dir(found)) - of_the_fake:
-            if member.startswith("_"):
-                continue
-            assert hasattr(theirs, member), f"{name}.{member}"
-            ours, text = getattr(found, member), getattr(theirs, member).__doc__ or ""
-            signatures = re.findall(rf"{member}\(self: [\w.]+(?:, (.*))?\) ->", text)
-            if signatures and inspect.isfunction(ours) and member != "create_execution_context":
-                wanted = [re.findall(r"(?:^|, )(\w+): ", arguments) for arguments in signatures]
-                arguments = list(inspect.signature(ours).parameters)[1:]
-                assert arguments in wanted, f"{name}.{member}"

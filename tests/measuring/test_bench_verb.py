@@ -71,8 +71,8 @@ def at_call(monkeypatch: pytest.MonkeyPatch) -> Change:
     """Makes something else of the answers of an engine from one of its calls on."""
 
     def change(name: str, number: int, change: Callable[[Any], Any]) -> None:
-        def opened(manifest: EngineManifest) -> Any:
-            session, calls = open_session(manifest), count(1)
+        def opened(manifest: EngineManifest, *, spin: bool) -> Any:
+            session, calls = open_session(manifest, spin=spin), count(1)
             if manifest.path.stem != name:
                 return session
             return Changed(
@@ -277,6 +277,7 @@ def test_a_peer_takes_part(tmp_path: Path, capsys: Any) -> None:
         engines=[],
         against=["another system"],
         model=None,
+        spin=False,
         data=None,
         batch=(1,),
         seconds=0.05,
@@ -291,6 +292,24 @@ def test_a_peer_takes_part(tmp_path: Path, capsys: Any) -> None:
     options.against = ["a third"]
     with pytest.raises(EngineMismatch, match="one of another system"):
         bench_verb.bench(options, {"another system": slower})
+
+
+def test_an_engine_whose_threads_spin_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def opened(manifest: EngineManifest, *, spin: bool) -> Any:
+        asked.append(spin)
+        return open_session(manifest, spin=spin)
+
+    monkeypatch.setattr(entrants, "open_session", opened)
+    output = tmp_path / "bench.json"
+    assert main(["bench", *QUICK, "--spin", "-o", str(output)]) == 0
+    found = results.read(output)
+    assert [one.subject.name for one in found.measured] == [f"{NAME} spinning"]
+    assert found.command.startswith(f"convcut-trt bench {NAME} --spin --seconds 0.03")
+    assert asked == [True]
 
 
 def change_manifest(tmp_path: Path, **changes: Any) -> None:

@@ -14,12 +14,12 @@ from convcut_trt.errors import InputError
 from convcut_trt.measuring import provenance, results
 from convcut_trt.measuring.clocks import State
 from convcut_trt.measuring.conditions import Conditions
+from convcut_trt.measuring.distribution import KEPT, Distribution
 from convcut_trt.measuring.energy import Energy
+from convcut_trt.measuring.provenance import Machine
 from convcut_trt.measuring.results import (
     Accuracy,
     Compared,
-    Distribution,
-    Machine,
     Measured,
     Memory,
     Result,
@@ -60,7 +60,7 @@ def test_a_distribution_says_what_numpy_says() -> None:
     assert found.mean == pytest.approx(times.mean(), abs=1e-4)
     assert found.jitter == pytest.approx(np.abs(np.diff(times)).mean(), abs=1e-4)
     # What is kept says nearly the same.
-    assert len(found.samples) == results.KEPT
+    assert len(found.samples) == KEPT
     assert found.samples[0] == pytest.approx(times.min(), abs=1e-4)
     assert found.samples[-1] == found.max
     assert np.percentile(found.samples, 90) == pytest.approx(found.p90, rel=0.01)
@@ -158,6 +158,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     # a line for a list of samples, not one for each
     assert len(path.read_text().splitlines()) < 400
     assert json.loads(path.read_text())["schema"] == results.SCHEMA
+
+
+def test_a_result_from_before_peers_could_be_skipped_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(broken(lambda v: v.pop("skipped")))
+    assert results.read(path) == example()
 
 
 def broken(change: Any) -> str:

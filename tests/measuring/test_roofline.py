@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.roofs import NAME, RESULTS, errors, typed_model
+from bench.estimates import typed_model
+from bench.roofs import NAME, RESULTS, errors
 from convcut_trt.devices import find
 from convcut_trt.errors import InputError
 from convcut_trt.measuring import roofline

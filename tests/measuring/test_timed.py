@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import math
+import sys
 import time
 
 import numpy as np
@@ -141,32 +143,39 @@ class Millisecond:
     """Answers after a millisecond, and knows by the clock that times it what it took.
 
     Attributes:
-        inside: Seconds in it.
-        first: When it was first asked.
-        last: When it last answered.
+        asked: When each call came.
+        answered: When each answer went.
     """
 
     def __init__(self) -> None:
-        self.inside = self.first = self.last = 0.0
+        self.asked: list[float] = []
+        self.answered: list[float] = []
 
     def ask(self) -> NDArray[np.float32]:
         """What ``Timed`` takes."""
-        start = time.perf_counter()
-        self.first = self.first or start
+        self.asked.append(start := time.perf_counter())
         while (now := time.perf_counter()) < start + 1e-3:
             pass
-        self.last = now
-        self.inside += now - start
+        self.answered.append(now)
         return ANSWER.copy()
 
 
+def shares() -> tuple[float, float]:
+    """What is reported, and what the calls and all around them take, over what the engine took."""
+    engine = Millisecond()
+    reported = sample(Timed("x", [engine.ask], 1e-3, [ANSWER]), 0.05, "steady", quiet) / 1000
+    inside = np.subtract(engine.answered, engine.asked)
+    passed = engine.answered[-1] - engine.asked[0]
+    return float(reported.sum() / inside.sum()), float(passed / inside.sum())
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="each line takes longer where it is traced")
 def test_timing_costs_less_than_a_hundredth_of_a_millisecond_inference() -> None:
-    figures, loops = [], []
-    for _ in range(10):
-        engine = Millisecond()
-        times = sample(Timed("x", [engine.ask], 1e-3, [ANSWER]), 0.05, "steady", quiet)
-        figures.append(times.sum() / 1000 / engine.inside)
-        loops.append((engine.last - engine.first) / engine.inside)
-    # The least: what else runs on the machine only adds.
-    assert min(figures) < 1.01  # what is reported
-    assert min(loops) < 1.01  # what it takes, checking included
+    # What else runs on the machine only adds: there are a hundred rounds for it to be quiet in.
+    reported = passed = math.inf
+    for _ in range(100):
+        reported, passed = map(min, (reported, passed), shares())
+        if max(reported, passed) < 1.01:
+            break
+    assert reported < 1.01
+    assert passed < 1.01  # checking included

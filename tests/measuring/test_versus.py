@@ -91,7 +91,7 @@ def test_before_a_quiet_call_nothing_spins(monkeypatch: pytest.MonkeyPatch) -> N
         return Contender(name, lambda: Spins(name, spins).opened(), FACES, 1e-3, WANTED)
 
     pair = [contender("a", 0.03), contender("b", 0.0)]
-    opening(pair, 1.0, np.random.default_rng(0), quiet=True)
+    Versus(pair, 1.0, batch=1).open_again()
     first, timed_ones = begun[::2], begun[1::2]
     assert [name for name, _ in first] == [name for name, _ in timed_ones]
     assert all(rest >= 0 for _, rest in first)
@@ -140,9 +140,6 @@ def test_verdicts(clock: Clock, other: float, verdict: str) -> None:
 
 def test_drifts_cancel_out_within_a_block(clock: Clock) -> None:
     """The machine gets slower by 1 % with every call: whoever comes first in a block is also last."""
-
-    class Drifting(Clock):
-        pass
 
     calls = np.arange(400)
     slower = 0.001 * 1.01**calls

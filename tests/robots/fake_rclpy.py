@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.robots import fake_ros_graph as graphs
+from tests.robots import fake_ros_lifecycle as lifecycle
 from tests.robots import fake_ros_node as nodes
 from tests.robots.fake_ros_messages import packages
 
@@ -33,10 +34,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> graphs.Graph:
             "SingleThreadedExecutor": graphs.SingleThreadedExecutor,
         },
         "rclpy.lifecycle": {
-            "LifecycleNode": nodes.LifecycleNode,
-            "LifecycleState": nodes.LifecycleState,
-            "Node": nodes.LifecycleNode,
-            "TransitionCallbackReturn": nodes.TransitionCallbackReturn,
+            "LifecycleNode": lifecycle.LifecycleNode,
+            "LifecycleState": lifecycle.LifecycleState,
+            "Node": lifecycle.LifecycleNode,
+            "TransitionCallbackReturn": lifecycle.TransitionCallbackReturn,
         },
         "rclpy.node": {"Node": nodes.Node},
         "rclpy.parameter": {"Parameter": nodes.Parameter},

@@ -43,7 +43,7 @@ from convcut_trt.robots.sinks import open_sink as open_any_sink
 from convcut_trt.stream import Stream
 from tests.results import ABOUT, CLASSES, face, result
 from tests.robots.cases import CASES
-from tests.test_stream import FakeEngine
+from tests.stream.loop import FakeEngine
 
 PATIENCE_S = 10.0
 EXAMPLES = Path(__file__).parents[2] / "examples" / "robots"

@@ -116,6 +116,8 @@ def test_formats(text: str, parts: tuple[str, str, str]) -> None:
         "image/jpeg",
         "a;b;jpeg",
         "\0",
+        pytest.param(" " * 20_000 + ";", id="blanks that took hours"),
+        "a" * 81,
     ],
 )
 def test_formats_that_are_refused(text: str) -> None:
@@ -156,7 +158,9 @@ def test_grey_and_transparent_pictures_become_rgb() -> None:
     np.testing.assert_array_equal(seen, rgb(grey, "mono8", slice(0, 5), slice(0, 7)).repeat(3, 2))
     clear = RANDOM.integers(0, 256, (5, 7, 4), np.uint8)
     seen = decompress(CompressedImage(STAMP, "png", packed(clear, "png")))
-    np.testing.assert_array_equal(seen, clear[..., :3])
+    white = Pillow.new("RGBA", (7, 5), "white")
+    over = Pillow.alpha_composite(white, Pillow.fromarray(clear)).convert("RGB")
+    assert np.abs(seen.astype(int) - np.asarray(over)).max() <= 1  # of rounding
 
 
 def bomb(side: int) -> bytes:
@@ -182,8 +186,7 @@ JPEG = packed(COLOURS, "jpeg")
         (JPEG[:30] + b"\xff" * 40, "damaged"),
         (packed(COLOURS, "gif"), "no picture"),
         (bomb(7000), "7000 x 7000"),
-        (bomb(60000), "damaged"),
-        (packed(np.zeros((4, 4), np.uint16), "png"), "8 bits"),
+        (bomb(60000), "too many pixels"),
         (packed(np.zeros((4, 4), np.float32), "tiff"), "8 bits"),
     ],
 )

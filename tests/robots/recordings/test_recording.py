@@ -1,4 +1,4 @@
-"""Recordings: written by a stream, read by others and by ourselves, whole or not."""
+"""Recordings: written by a stream, read by others, whole or not."""
 
 from __future__ import annotations
 
@@ -15,78 +15,15 @@ import numpy as np
 import pytest
 
 from convcut_trt.errors import BackendMissing, InputError
-from convcut_trt.home import find_model
 from convcut_trt.robots import mcap_file
 from convcut_trt.robots import messages as m
-from convcut_trt.robots.idl import Message
 from convcut_trt.robots.mcap_log import ANNOTATIONS, IMAGE, jpeg, open_sink, open_source
 from convcut_trt.robots.publish import FACES
-from convcut_trt.sources import Frame
-from convcut_trt.stream import Result, Stream
+from convcut_trt.stream import Result
 from tests.results import ABOUT, SECOND, face, result
-from tests.robots.oracles import rosbags_store
+from tests.robots.recordings.recording import COUNT, START, given_up
 
-START = 1_700_000_000 * SECOND
-COUNT = 12
-MAGIC = b"\x89MCAP0\r\n"
-ROOT = Path(__file__).parents[2]
-
-
-class FakeEngine:
-    """Surer of the first class, the brighter the face."""
-
-    spec = find_model("conv-cut-mini").spec
-
-    def infer(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        first = batch.mean(axis=(1, 2, 3)) / 255
-        rest = np.repeat((1 - first)[:, None] / 7, 7, axis=1)
-        return {"probabilities": np.concatenate([first[:, None], rest], axis=1).astype(np.float32)}
-
-
-def picture(number: int) -> np.ndarray:
-    """A slope of colours [96, 128, 3], another for each number."""
-    rows, columns = np.mgrid[0:96, 0:128]
-    return np.stack([rows * 2, columns, rows + columns + number], axis=2).astype(np.uint8)
-
-
-def frames(count: int = COUNT) -> list[Frame]:
-    """At 30 Hz."""
-    return [
-        Frame(picture(number), START + number * SECOND // 30, "camera", number)
-        for number in range(count)
-    ]
-
-
-def two_faces(frame_rgb: np.ndarray) -> Any:
-    return np.array([[10.0, 12.0, 30.0, 30.0], [60.5, 40.0, 40.0, 44.0]])
-
-
-def record(path: Path) -> list[Result]:
-    """What a stream answered and recorded."""
-    sink = open_sink(str(path), ABOUT)
-    answers = []
-    with Stream(FakeEngine(), frames(), detector=two_faces, newest=False) as stream:
-        for answer in stream:
-            sink.send(answer)
-            answers.append(answer)
-        sink.report(stream.health())
-    sink.close()
-    sink.close()
-    return answers
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Result]]:
-    path = tmp_path_factory.mktemp("mcap") / "run.mcap"
-    return path, record(path)
-
-
-@pytest.fixture
-def chunked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recording with a chunk a frame."""
-    monkeypatch.setattr(mcap_file, "_CHUNK_S", 0)
-    record(tmp_path / "chunked.mcap")
-    return tmp_path / "chunked.mcap"
+ROOT = Path(__file__).parents[3]
 
 
 def raw(path: Path) -> Iterator[tuple[str, Any]]:
@@ -175,23 +112,6 @@ def test_a_recording_says_what_ros2_bag_play_needs(recorded: tuple[Path, list[Re
         latched = topic.endswith("label_info")
         assert profile.durability.name == ("TRANSIENT_LOCAL" if latched else "VOLATILE")
         assert profile.reliability.name == "RELIABLE" and profile.history.name == "KEEP_LAST"
-
-
-def test_a_replay_gives_the_frames_again(recorded: tuple[Path, list[Result]]) -> None:
-    path, answers = recorded
-    again = list(open_source(str(path)))
-    assert [frame.sequence for frame in again] == list(range(COUNT))
-    for frame, answer in zip(again, answers, strict=True):
-        assert (frame.timestamp, frame.frame_id) == (answer.frame.timestamp, "camera")
-        assert callable(frame.pixels), "decoded before its turn"
-        assert np.abs(frame.picture().astype(int) - answer.picture).mean() < 2
-
-
-def test_a_replay_waits_for_the_stream(recorded: tuple[Path, list[Result]]) -> None:
-    with Stream(FakeEngine(), open_source(str(recorded[0])), detector=two_faces) as stream:
-        assert len(list(stream)) == COUNT
-    health = stream.health()
-    assert (health.processed, health.dropped, health.bad, health.last_error) == (COUNT, 0, 0, "")
 
 
 @pytest.mark.parametrize(
@@ -304,162 +224,6 @@ def test_a_killed_recorder_loses_a_second(tmp_path: Path) -> None:
     stamps = [frame.timestamp for frame in given_up(path)]
     assert len(stamps) > 5 and stamps[: len(sent)] == sent[: len(stamps)]
     assert stamps[-1] > sent[-1] - 1.5 * SECOND
-
-
-def given_up(path: Path) -> list[Frame]:
-    """The frames of a recording without an end, each decoded."""
-    given = []
-    with pytest.raises(InputError, match="mcap recover") as caught:
-        for frame in open_source(str(path)):
-            assert frame.picture().any()
-            given.append(frame)
-    assert f"after {len(given)} pictures" in str(caught.value)
-    return given
-
-
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.77, 0.9])
-def test_a_recording_cut_short_gives_what_is_there(chunked: Path, share: float) -> None:
-    data = chunked.read_bytes()
-    chunked.write_bytes(data[: int(len(data) * share)])
-    given = given_up(chunked)
-    assert [frame.timestamp for frame in given] == [frame.timestamp for frame in frames(len(given))]
-    assert len(given) >= int(share * COUNT) - 2
-
-
-def test_a_damaged_recording_is_one_sentence(chunked: Path) -> None:
-    data = chunked.read_bytes()
-    rng = np.random.default_rng(0)
-    index = int.from_bytes(data[-28:-20], "little")  # where it begins, as the footer says
-    places = [*range(8, 100), *rng.integers(100, len(data) - 8, 40).tolist()]
-    for place in places:
-        flipped = bytearray(data)
-        flipped[place] ^= 1 << int(rng.integers(8))
-        chunked.write_bytes(flipped)
-        given: list[Frame] = []
-        try:
-            given.extend(open_source(str(chunked)))
-        except InputError as error:
-            assert "mcap recover" in str(error)
-        else:  # in what follows the messages, which a replay does not need
-            assert place >= index - 13, "damage not noticed"
-            assert [frame.timestamp for frame in given] == [one.timestamp for one in frames()]
-
-
-def rosbag2_bag(folder: Path) -> Path:
-    """The file of a bag with two cameras, a raw one first, as rosbag2 lays it out."""
-    rosbag2 = pytest.importorskip("rosbags.rosbag2")
-    store = rosbags_store()
-    bag = folder / "bag"
-    with rosbag2.Writer(bag, version=9, storage_plugin=rosbag2.StoragePlugin.MCAP) as writer:
-        kinds: dict[str, type[Message]] = {
-            "/imu": m.Time,
-            "/left/image_raw": m.Image,
-            "/right/image_raw/compressed": m.CompressedImage,
-        }
-        topics = {
-            topic: writer.add_connection(topic, kind.ros_type, typestore=store)
-            for topic, kind in kinds.items()
-        }
-        for number in range(3):
-            stamp = START + number * SECOND
-            header = m.Header(m.Time.from_ns(stamp - 7), "left" if number else "")
-            pixels = np.ascontiguousarray(picture(number)[..., ::-1])
-            image = m.Image(header, 96, 128, "bgr8", 0, 384, pixels.tobytes())
-            small = m.CompressedImage(m.Header(), "jpeg", jpeg(picture(number)))
-            for topic, message in zip(topics, (m.Time(), image, small), strict=True):
-                writer.write(topics[topic], stamp, message.encode())
-    return bag / "bag.mcap"
-
-
-def test_a_bag_of_rosbag2_replays(tmp_path: Path) -> None:
-    path = rosbag2_bag(tmp_path)
-    first = list(open_source(str(path)))
-    assert [frame.timestamp for frame in first] == [START - 7 + n * SECOND for n in range(3)]
-    assert [frame.frame_id for frame in first] == ["", "left", "left"]
-    for number, frame in enumerate(first):
-        assert np.array_equal(frame.picture(), picture(number))
-
-
-def test_a_topic_is_chosen_in_the_address(tmp_path: Path) -> None:
-    path = rosbag2_bag(tmp_path)
-    chosen = list(open_source(f"{path}?topic=/right/image_raw/compressed"))
-    # Its headers have no time: that of the recording stands in.
-    assert [frame.timestamp for frame in chosen] == [START + n * SECOND for n in range(3)]
-    assert all(frame.picture().shape == (96, 128, 3) for frame in chosen)
-    with pytest.raises(InputError, match=r"/left/image_raw \(sensor_msgs/msg/Image"):
-        list(open_source(f"{path}?topic=/nobody"))
-
-
-def test_a_message_that_is_none_of_its_type_is_one_bad_frame(tmp_path: Path) -> None:
-    def cut(message: m.CompressedImage, number: int) -> bytes:
-        return message.encode()[: 20 if number == 1 else None]
-
-    path = written(tmp_path, m.CompressedImage.ros_type, "cdr", cut)
-    with Stream(FakeEngine(), open_source(str(path)), detector=two_faces) as stream:
-        assert [answer.frame.sequence for answer in stream] == [0, 2]
-    assert stream.health().bad == 1
-
-
-def written(
-    folder: Path,
-    kind: str,
-    encoding: str,
-    encode: Callable[[m.CompressedImage, int], bytes] = lambda message, _: message.encode(),
-) -> Path:
-    """A file with three pictures in messages called ``kind``."""
-    from mcap.writer import Writer
-
-    path = folder / "a.mcap"
-    with path.open("wb") as file:
-        writer = Writer(file)
-        writer.start("", "")
-        schema = writer.register_schema(kind, "", b"")
-        channel = writer.register_channel("/camera", encoding, schema)
-        for number in range(3):
-            message = m.CompressedImage(m.Header(), "jpeg", jpeg(picture(number)))
-            writer.add_message(channel, 1 + number, encode(message, number), 0)
-        writer.finish()  # type: ignore[no-untyped-call]
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "encoding"),
-    [
-        ("foxglove.CompressedImage", "protobuf"),
-        ("foxglove.CompressedImage", "json"),
-        ("sensor_msgs/CompressedImage", "ros1"),
-        ("sensor_msgs/msg/CompressedImage", "ros1"),
-    ],
-)
-def test_pictures_that_cannot_be_read_are_named(tmp_path: Path, kind: str, encoding: str) -> None:
-    with pytest.raises(InputError) as caught:
-        list(open_source(str(written(tmp_path, kind, encoding))))
-    assert f"/camera ({kind} in {encoding})" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "match"),
-    [
-        (None, "cannot be read"),
-        (b"", "is empty"),
-        (MAGIC[:5], "no MCAP"),
-        (b"#ROSBAG V2.0\n" + bytes(100), "ros2 bag convert"),
-        (b"SQLite format 3\0" + bytes(100), "ros2 bag convert"),
-    ],
-)
-def test_what_is_no_recording_is_refused_at_the_opening(
-    tmp_path: Path, content: bytes | None, match: str
-) -> None:
-    path = tmp_path / "a.mcap"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=match):
-        open_source(str(path))
-
-
-def test_an_unknown_option_is_refused(recorded: tuple[Path, list[Result]]) -> None:
-    with pytest.raises(InputError, match="topics"):
-        open_source(f"{recorded[0]}?topics=/a")
 
 
 def test_the_example_prints_the_expressions(

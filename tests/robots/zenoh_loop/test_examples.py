@@ -10,9 +10,10 @@ from pathlib import Path
 from convcut_trt.robots.zenoh_node import open_sink, open_source
 from convcut_trt.stream import Stream
 from tests.results import ABOUT
-from tests.robots.test_zenoh import FakeEngine, free_port, one_face, pump
+from tests.robots.zenoh_loop.robot import free_port, one_face, pump
+from tests.stream.loop import FakeEngine
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 PATIENCE_S = 30.0
 
 

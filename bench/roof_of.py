@@ -1,0 +1,119 @@
+"""What the time of an engine is held against: the datasheet of its GPU, or the measured roofs of its processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import onnx
+
+from bench.results import Raw
+from convcut_trt.backends.onnxruntime import OnnxRuntime
+from convcut_trt.devices import Device, known
+from convcut_trt.errors import ConvcutError
+from convcut_trt.home import find_model
+from convcut_trt.measuring.provenance import Machine
+from convcut_trt.measuring.results import Subject
+from convcut_trt.measuring.roofline import Estimate, Roofs, Speed, estimate, estimate_for
+from convcut_trt.measuring.work import ON_CPU, layers
+from convcut_trt.network import read_model
+from convcut_trt.precision.typed import form_of, to_typed
+from convcut_trt.ranges import Ranges
+
+
+@cache
+def typed(
+    model: str, precision: str, placement: str, mlp: str, *, on_cpu: bool = False
+) -> onnx.ModelProto:
+    """The typed ONNX of a bundled model; empty texts choose what is usual.
+
+    Raises:
+        ConvcutError: No such model or form.
+    """
+    found = find_model(model)
+    form = form_of(precision, on_cpu, placement or None, mlp or None)
+    ranges = None
+    if precision == "int8":
+        ranges = Ranges.read(found.onnx.with_suffix(".ranges.json"))
+    return to_typed(read_model(found), form, ranges).model
+
+
+def device_of(machine: Machine) -> Device | None:
+    """The row of ``devices.json`` that a machine is, by its name; None where there is none with figures."""
+    name = machine.device.removeprefix("NVIDIA ").lower()
+    for device in known().values():
+        own = device.name.removeprefix("NVIDIA ").lower()
+        board = own.startswith("jetson") and f"{name} ".startswith(f"{own} ")
+        if device.variants and (name == own or board):
+            return device
+    return None
+
+
+def estimate_of(
+    machine: Machine, subject: Subject, batch: int, roofs: Sequence[Raw] = ()
+) -> Estimate | None:
+    """The estimate for an engine of a bundled model; None where something is unknown.
+
+    On a GPU of ``devices.json`` it comes from the datasheet, of several power modes from the usual one. On a CPU it
+    comes from roofs that were measured on all cores of the same processor, and from what layers reached of them in
+    the same precision: the newest, of the pass whose FP32 peak lies in the middle.
+
+    Args:
+        machine: Where it ran.
+        subject: The engine.
+        batch: Faces in a call.
+        roofs: Files of ``bench.roofs``.
+    """
+    try:
+        if subject.flavour.startswith("tensorrt"):
+            device = device_of(machine)
+            if device is None or (model := _typed_of(subject, on_cpu=False)) is None:
+                return None
+            return estimate_for(device, model, batch)
+        measured = _measured(machine, subject.asked, roofs)
+        if measured is None or (model := _typed_of(subject, on_cpu=True)) is None:
+            return None
+        return estimate(layers(model, batch, ON_CPU), measured, batch, subject.asked)
+    except ConvcutError:
+        return None
+
+
+def _typed_of(subject: Subject, *, on_cpu: bool) -> onnx.ModelProto | None:
+    """The typed ONNX of an engine of a bundled model; None for a peer, and for one of another model or library."""
+    if subject.kind != "engine" or (on_cpu and subject.flavour != OnnxRuntime.flavour):
+        return None
+    if find_model(subject.model).spec.onnx_sha256 != subject.sha256.get("onnx"):
+        return None
+    return typed(subject.model, subject.asked, subject.placement, subject.mlp, on_cpu=on_cpu)
+
+
+def _measured(machine: Machine, precision: str, roofs: Sequence[Raw]) -> Roofs | None:
+    found = [
+        part
+        for raw in roofs
+        for part in raw.values["parts"].values()
+        if part["precision"] == precision and _all_cores_of(machine, part)
+    ]
+    if not found:
+        return None
+    part = max(found, key=lambda part: str(part["date"]))
+    passes = sorted(part["passes"], key=lambda one: float(one["roofs"]["tflops"]["fp32"]))
+    middle = passes[len(passes) // 2]["roofs"]
+    return Roofs(
+        name=machine.processor,
+        bandwidth_gb_s=middle["memory_gb_s"],
+        peak_tflops=middle["tflops"],
+        cache_mb=part["machine"]["last_cache_mb"],
+        cache_gb_s=middle["cache_gb_s"],
+        speeds={kind: Speed(**speed) for kind, speed in middle["speeds"].items()},
+    )
+
+
+def _all_cores_of(machine: Machine, part: Mapping[str, Any]) -> bool:
+    """Whether a part of ``bench.roofs`` was measured on all cores of a processor like this machine's."""
+    if machine.system.endswith(machine.processor):
+        return False  # its kind and no name, as on ARM: there are many such
+    on = part["machine"]
+    same = (on["processor"], on["cores"]) == (machine.processor, machine.cores)
+    return same and part["threads"] == on["physical_cores"]
