@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from convcut_trt import seam
 from convcut_trt.errors import InputError
 from convcut_trt.gates import Step
 from convcut_trt.ranges import checked
+from convcut_trt.scratch import scratch_folder
 from convcut_trt.spec import INPUT
 
 Range = tuple[float, float]
@@ -75,8 +74,8 @@ class Calibrator:
         self.batch = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // (4 * sum(sizes))))
         _put_out_sums(trunk, self.tensors)
         kind, options = _CALIBRATORS[method]
-        with tempfile.TemporaryDirectory(prefix="convcut-") as scratch:
-            path = Path(scratch) / "trunk.onnx"
+        with scratch_folder() as scratch:
+            path = scratch / "trunk.onnx"
             onnx.save(trunk, path)
             self._inner = getattr(calibrate, kind)(
                 path, augmented_model_path=str(path.with_stem("watched")), **options

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -23,6 +22,7 @@ from convcut_trt import preprocess
 from convcut_trt.errors import ConvcutError, InputError
 from convcut_trt.fields import sha256, write_file
 from convcut_trt.optional import load
+from convcut_trt.scratch import scratch_folder
 from convcut_trt.spec import INPUT, OUTPUTS, ModelSpec, Witness
 from export import checkpoint, recipe, witnesses
 from export.data import open_faces
@@ -60,9 +60,9 @@ def graph(deployed: Deployed, size: int) -> onnx.ModelProto:
     import onnxsim
 
     names = (INPUT, *OUTPUTS)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with scratch_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        path = Path(folder) / "model.onnx"
+        path = folder / "model.onnx"
         # The TorchScript exporter: the graph is the same, in 0.3 s; torch.export takes half a minute.
         torch.onnx.export(
             deployed,

@@ -11,7 +11,6 @@ import errno
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from convcut_trt.backends.base import Layer
+from convcut_trt.scratch import scratch_folder
 
 _TYPES = {
     "float": "fp32",
@@ -46,17 +46,17 @@ def profiled_layers(onnxruntime: ModuleType, model: Path, providers: list[str]) 
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_profiling = True
-    with tempfile.TemporaryDirectory(prefix="convcut-") as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
+    with scratch_folder() as folder:
+        options.profile_file_prefix = str(folder / "profile")
         session = onnxruntime.InferenceSession(str(model), options, providers=providers)
         image = session.get_inputs()[0]
         shape = [size if isinstance(size, int) else 1 for size in image.shape]
         session.run(None, {image.name: np.zeros(shape, np.uint8)})
         profile = Path(session.end_profiling()).read_text("utf-8")
-    try:
-        events = json.loads(profile)
-    except ValueError:  # onnxruntime does not say that it could not write it
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir()) from None
+        try:
+            events = json.loads(profile)
+        except ValueError:  # onnxruntime does not say that it could not write it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
     return [
         _layer(event["name"].removesuffix("_kernel_time"), event["args"], shape[0])
         for event in events

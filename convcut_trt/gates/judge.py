@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +18,7 @@ from convcut_trt.gates.answers import F32, Reference, answers, reference
 from convcut_trt.gates.judged import Judged
 from convcut_trt.home import Model
 from convcut_trt.precision.typed import Typed
+from convcut_trt.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -113,8 +112,8 @@ def judge(
 @contextmanager
 def as_written(typed: Typed) -> Iterator[Session]:
     """Opens a typed ONNX on onnxruntime's CPU, to be computed by its rule and with no operation fused."""
-    with tempfile.TemporaryDirectory(prefix="convcut-") as folder:
-        path = Path(folder) / "typed.onnx"
+    with scratch_folder() as folder:
+        path = folder / "typed.onnx"
         path.write_bytes(typed.by_rule().SerializeToString())
         with OnnxRuntime().open(path, optimise=False) as session:
             yield session
