@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.quantization import calibrate
 
 from convcut_trt import seam
+from convcut_trt.backends.onnxruntime import refusal
 from convcut_trt.errors import InputError
 from convcut_trt.gates import Step
 from convcut_trt.ranges import checked
@@ -82,8 +84,11 @@ class Calibrator:
             )
             # By itself it would take every tensor of the graph.
             self._inner.select_tensors_to_calibrate = lambda _: (set(self.tensors), known)
-            self._inner.augment_graph()
-            self._inner.create_inference_session()
+            # It writes the graph once more, and does not say where that failed.
+            copy = "its copy of the model (is the disk full? free some space, or name another folder in TMPDIR)"
+            with refusal(onnxruntime, copy, InputError):
+                self._inner.augment_graph()
+                self._inner.create_inference_session()
         self._inner.infer_session = _Watched(self._inner.infer_session)
 
     def collect(self, faces: NDArray[np.uint8], phase: str, step: Step) -> None:

@@ -258,7 +258,8 @@ def test_five_minutes(tmp_path: Path) -> None:
     assert done.returncode in (0, 1)
     (part,) = json.loads((tmp_path / "soak.json").read_text())["parts"].values()
     judged = {check["name"]: check["verdict"] for check in part["checks"]}
-    if max(part["samples"]["load"]) > (os.cpu_count() or 1):  # what waits for a core is no fault of the loop's
+    # What waits for a core is no fault of the loop's.
+    if max(part["samples"]["load"]) > (os.cpu_count() or 1):
         judged.pop(P99)
     assert BROKEN not in judged.values(), part["checks"]
     assert all(judged[name] == KEPT for name in (FILES, THREADS, STAMPS, ACCOUNTED))
