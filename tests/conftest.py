@@ -4,6 +4,8 @@ import ctypes
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,20 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(auto, "SECONDS_EACH", 0.005)
     monkeypatch.setattr(auto, "LEAST", 3)
+
+
+@pytest.fixture(scope="session")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command, which makes an environment in seconds from what it has downloaded before.
+
+    pip evaluates the markers of requirements for the Python that runs it; uv does for the target, and it knows the
+    oldest versions.
+    """
+    tools = tmp_path_factory.mktemp("tools")
+    subprocess.run([sys.executable, "-m", "venv", tools], check=True)
+    pip = [str(tools / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv>=0.8"]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if "No matching distribution" in done.stderr:
+        pytest.skip("no package index here")
+    assert done.returncode == 0, done.stderr
+    return tools / "bin" / "uv"

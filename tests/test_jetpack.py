@@ -74,19 +74,6 @@ def test_ruff_sees_newer_syntax(newer: str) -> None:
     assert "on Python 3.10" in done.stdout
 
 
-@pytest.fixture(scope="module")
-def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """pip evaluates the markers of requirements for the Python that runs it; uv does for the target."""
-    tools = tmp_path_factory.mktemp("tools")
-    run([sys.executable, "-m", "venv", tools], tools)
-    pip = [str(tools / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv>=0.8"]
-    done = subprocess.run(pip, capture_output=True, text=True)
-    if "No matching distribution" in done.stderr:
-        pytest.skip("no package index here")
-    assert done.returncode == 0, done.stderr
-    return tools / "bin" / "uv"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", EXTRAS)
 @pytest.mark.parametrize("jetpack", [JETPACK_6, JETPACK_7], ids=["JetPack 6", "JetPack 7"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convcut_trt import seam
 from convcut_trt.backends.base import BuiltEngine, Layer, computed_shares
-from convcut_trt.backends.stored import stored_shares
+from convcut_trt.backends.stored import in_words, stored_shares
 from convcut_trt.gates import Gate, at_least, at_most
 from convcut_trt.precision import int8
 from convcut_trt.precision.typed import Typed
@@ -45,7 +45,7 @@ class Proof:
                 f"{self.stored_asked:.0%} of the placement's weights stored and {self.computed_asked:.0%} of its "
                 f"multiply-adds computed in int8, the rest {self._rest_type}"
             )
-        return f"{next(iter(self.stored), '?')} stored, {next(iter(self.computed), '?')} computed"
+        return in_words(self.stored, self.computed)
 
     @property
     def _rest_type(self) -> str:

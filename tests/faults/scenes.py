@@ -75,7 +75,12 @@ class Scene(ABC):
             return list(range(1, last + 1))
         return [1 + (2 * i + 1) * last // (2 * count) for i in range(count)]
 
-    def suffers(self, root: Path, fault: Fault, number: int) -> None:
+    def suffers(self, folder: Path, fault: Fault, count: int | None = None) -> None:
+        """Disturbs the command at so many operations (see ``numbers``), each in a folder of its own."""
+        for number in self.numbers(count):
+            self._suffers(folder / str(number), fault, number)
+
+    def _suffers(self, root: Path, fault: Fault, number: int) -> None:
         """Disturbs the command at an operation, looks at what is left, and runs it again."""
         self.place(root)
         ended = self.run(root, fault, number)

@@ -139,8 +139,7 @@ def test_a_fault_leaves_what_was_there_or_what_comes(
     disturbed: int,
     fault: Fault,
 ) -> None:
-    for number in scenes[name].numbers(killed if fault is KILLED else disturbed):
-        scenes[name].suffers(tmp_path / str(number), fault, number)
+    scenes[name].suffers(tmp_path, fault, killed if fault is KILLED else disturbed)
 
 
 @pytest.mark.slow
@@ -149,5 +148,4 @@ def test_a_fault_leaves_what_was_there_or_what_comes(
 def test_a_fault_at_every_operation(
     scenes: dict[str, Scene], tmp_path: Path, name: str, fault: Fault
 ) -> None:
-    for number in scenes[name].numbers(None):
-        scenes[name].suffers(tmp_path / str(number), fault, number)
+    scenes[name].suffers(tmp_path, fault)

@@ -147,8 +147,7 @@ def test_a_fault_leaves_the_former_engine_the_new_one_or_none(
     disturbed: int,
     fault: Fault,
 ) -> None:
-    for number in scenes[name].numbers(killed if fault is KILLED else disturbed):
-        scenes[name].suffers(tmp_path / str(number), fault, number)
+    scenes[name].suffers(tmp_path, fault, killed if fault is KILLED else disturbed)
 
 
 @pytest.mark.slow
@@ -157,8 +156,7 @@ def test_a_fault_leaves_the_former_engine_the_new_one_or_none(
 def test_a_fault_at_every_operation(
     scenes: dict[str, Scene], tmp_path: Path, name: str, fault: Fault
 ) -> None:
-    for number in scenes[name].numbers(None):
-        scenes[name].suffers(tmp_path / str(number), fault, number)
+    scenes[name].suffers(tmp_path, fault)
 
 
 def test_what_had_stepped_aside_is_back_with_the_next_engine(
