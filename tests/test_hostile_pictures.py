@@ -31,7 +31,9 @@ from convcut_trt.robots.images import decompress
 from convcut_trt.robots.messages import CompressedImage
 from convcut_trt.sources import Pictures, as_frame
 from convcut_trt.stream import Stream
-from tests.hostile import READ, REFUSED, Files, Pixels, exif, gradient, packed
+from tests.hostile_files import Files, Pixels, exif, gradient, packed
+from tests.hostile_read import READ
+from tests.hostile_refused import REFUSED
 from tests.robots.cases import STAMP
 
 PAGE = (Path(__file__).parents[1] / "docs" / "pictures.md").read_text("utf-8")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from convcut_trt.errors import InputError
 from convcut_trt.pictures import list_pictures, load_picture, shown_name
-from tests.hostile import gradient, png
+from tests.hostile_files import gradient, png
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "ppm", "tif"])
