@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,14 @@ def scratch_folder() -> Iterator[Path]:
         InputError: What is in temporary files does not fit the disk, or cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="convcut-", ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        folder = Path(tempfile.mkdtemp(prefix="convcut-"))
+        try:
+            yield folder
+        finally:
+            # TemporaryDirectory raises where it may remove nothing any more, even if told to ignore that.
+            shutil.rmtree(folder, ignore_errors=True)
+    except BrokenPipeError:  # of who reads what is printed
+        raise
     except OSError as error:
         # What fails at writing, not at opening, names no file; who writes elsewhere says so in an error of ours.
         place = tempfile.tempdir or "any of the usual folders"

@@ -12,15 +12,14 @@ FOLDER is taken for a model, and one that does not load may stop the server.
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from convcut_trt.errors import InputError
 from convcut_trt.fields import write_file
 from convcut_trt.manifest import EngineManifest
-from convcut_trt.spec import INPUT, ModelSpec
+from convcut_trt.publish import staging
+from convcut_trt.spec import INPUT, NAME, ModelSpec
 
 # File of the model, the lines that name the backend, and where it runs: where its gates ran.
 _FLAVOURS = {
@@ -68,7 +67,7 @@ def write_repository(manifest: EngineManifest, folder: Path) -> Path:
 
     Raises:
         InputError: Triton cannot serve this engine, another kind of model of this name is there, or the
-            folder cannot be written to.
+            folder cannot be written to, or others write beside it all the time.
         ManifestError: The engine's files are not those of the manifest.
     """
     check(manifest.flavour, manifest.tail)
@@ -77,15 +76,15 @@ def write_repository(manifest: EngineManifest, folder: Path) -> Path:
         raise InputError(
             f"{manifest.path.name} failed at {', '.join(manifest.failed)} when it was verified: build it again"
         )
-    manifest.check_files()
     model = folder / manifest.name
     files = {_CONFIG: config(manifest), _LABELS: "".join(f"{c}\n" for c in manifest.spec.classes)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        version = _next_version(model, files)
-        root = folder.resolve()
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as staging:
-            stage = Path(staging) / manifest.name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with staging(folder.resolve().parent) as unfinished:
+            manifest.check_files()  # here, where a build beside the repository cannot replace them
+            folder.mkdir(exist_ok=True)
+            version = _next_version(model, files)
+            stage = unfinished / manifest.name
             (stage / version).mkdir(parents=True)
             engine = stage / version / _FLAVOURS[manifest.flavour][0]
             write_file(engine, manifest.engine.read_bytes())
@@ -144,7 +143,7 @@ def _tensor(name: str, kind: str, dims: list[int], labels: str | None = None) ->
 
 def _check_names(manifest: EngineManifest) -> None:
     """Raises InputError for names that a folder, a URL or a file of labels cannot hold."""
-    if not re.fullmatch(r"\w[\w.+-]*", manifest.name, re.ASCII):
+    if not (NAME.fullmatch(manifest.name) and manifest.name.isascii()):
         raise InputError(
             f"{manifest.name!r} cannot name a model of Triton's, it becomes a folder and part of a URL: "
             "export the model under a name of ASCII letters, digits, dots and dashes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -172,6 +173,27 @@ def test_another_engine_is_another_version(plan: EngineManifest, tmp_path: Path)
     for version in ("1", "9", "10"):
         shutil.rmtree(first.with_name(version))
     assert triton.write_repository(better, folder) == first
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows locks no folders")
+def test_who_writes_at_the_same_time_gets_a_version_of_its_own(
+    plan: EngineManifest, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(lambda _: triton.write_repository(plan, folder), range(8)))
+    assert {path.name for path in written} == set("12345678")
+    assert all((path / "model.plan").read_bytes() == b"a plan.." for path in written)
+    assert {path.name for path in folder.iterdir()} == {NAME}
+
+
+def test_what_killed_writers_left_beside_it_is_removed(
+    plan: EngineManifest, tmp_path: Path
+) -> None:
+    left = tmp_path / "home" / ".publishing-of-a-dead-one" / NAME / "1"
+    left.mkdir(parents=True)
+    triton.write_repository(plan, tmp_path / "home" / "models")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["models"]
 
 
 @pytest.mark.parametrize(

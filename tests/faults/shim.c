@@ -241,6 +241,10 @@ int link(const char *from, const char *to) {
   if (hit_path("link", AT_FDCWD, to, SPACE | PERMISSION)) return -1;
   return REAL(link)(from, to);
 }
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
+  if (hit_path("link", to_folder, to, SPACE | PERMISSION)) return -1;
+  return REAL(linkat)(from_folder, from, to_folder, to, flags);
+}
 int symlink(const char *from, const char *to) {
   if (hit_path("link", AT_FDCWD, to, SPACE | PERMISSION)) return -1;
   return REAL(symlink)(from, to);

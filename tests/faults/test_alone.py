@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,9 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path) -> No
         pass
     other.kill()
     other.communicate()
-    with alone(tmp_path, "busy"), pytest.raises(InputError), alone(tmp_path, "busy"):
+    with alone(tmp_path, "busy") as held, pytest.raises(InputError), alone(tmp_path, "busy"):
         pass
+    assert held
     assert not list(tmp_path.iterdir())
 
 
@@ -71,16 +74,39 @@ def test_who_waits_comes_in(tmp_path: Path) -> None:
     other.communicate()
 
 
-def test_a_disk_without_locks_is_worked_on_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without locks, once the test asks for it."""
     import fcntl
 
     def none(descriptor: int, operation: int) -> None:
         raise OSError(9, "Bad file descriptor")
 
     monkeypatch.setattr(fcntl, "flock", none)
+
+
+def test_a_disk_without_locks_is_worked_on_all_the_same(tmp_path: Path, no_locks: None) -> None:
     check_published(make(tmp_path), tmp_path)
+    with alone(tmp_path, "busy") as held:
+        assert not held
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_what_killed_builds_left_is_removed_and_no_live_one(
+    tmp_path: Path, request: pytest.FixtureRequest, locks: bool
+) -> None:
+    """Without locks anybody may be at work; for hours nobody is."""
+    young, old = (tmp_path / f".publishing-{name}" for name in ("young", "old"))
+    for left in (young, old):
+        left.mkdir()
+        (left / "a.engine").write_bytes(b"half")
+    then = young.stat().st_mtime - 7200
+    os.utime(old, (then, then))
+    if not locks:
+        request.getfixturevalue("no_locks")
+    with publish.staging(tmp_path) as stage:
+        assert set(tmp_path.iterdir()) == {stage} | (set() if locks else {young})
+    assert not stage.exists()
 
 
 # Each of two processes publishes its own engine of one name again and again.
@@ -103,6 +129,7 @@ ROUNDS = 40
 
 
 def test_two_that_publish_at_once_leave_one_of_two_engines(tmp_path: Path) -> None:
+    """And at every moment one of them can be opened."""
     out = tmp_path / "out"
     out.mkdir()
     two, processes = [], []
@@ -111,12 +138,16 @@ def test_two_that_publish_at_once_leave_one_of_two_engines(tmp_path: Path) -> No
         built = tmp_path / f"built {number}"
         two.append(make(built, model, precision="fp32", judged=material.few(model)))
         processes.append(start(PUBLISH, model.onnx, built, out, ROUNDS))
+    publish.publish(model, replace(two[1], path=out / two[1].path.name), two[1].typed_onnx, b"")
     for process in processes:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
+    while any(process.poll() is None for process in processes):
+        with engine.load(out) as opened:
+            assert opened.manifest.sha256 in [built.sha256 for built in two]
     for process in processes:
         process.communicate()
         assert process.returncode == 0
@@ -126,6 +157,45 @@ def test_two_that_publish_at_once_leave_one_of_two_engines(tmp_path: Path) -> No
     with engine.load(out) as opened:
         assert opened.manifest == found
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def _has_open(process: subprocess.Popen[str], folder: Path) -> bool:
+    with suppress(OSError):  # closed while it is looked at
+        opened = [path.resolve() for path in Path(f"/proc/{process.pid}/fd").iterdir()]
+        return folder.resolve() in opened
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells that both are waiting")
+def test_two_builds_at_once_leave_one_of_two_engines(tmp_path: Path) -> None:
+    """Two commands, over a former engine, which both have built theirs before either may publish it."""
+    out = tmp_path / "out"
+    three = [material.model(tmp_path / str(number), number) for number in range(3)]
+    former = make(out, three[2], precision="fp32", judged=material.few(three[2]))
+    options = ["--precision", "fp32", "--backend", "onnxruntime", "--batch", "1"]
+    command = [sys.executable, "-m", "convcut_trt", "build", *options, "--gate-pictures", "2"]
+    with alone(out, "busy"):
+        processes = [
+            subprocess.Popen([*command, "-o", out, model.onnx], stderr=subprocess.PIPE, text=True)
+            for model in three[:2]
+        ]
+        while not all(_has_open(process, out) for process in processes):
+            assert [process.poll() for process in processes] == [None, None]
+            time.sleep(0.05)
+        assert EngineManifest.read(former.path) == former
+    for process in processes:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    found = EngineManifest.read(former.path)
+    assert found.sha256["onnx"] in {model.spec.onnx_sha256 for model in three[:2]}
+    found.check_files()
+    with engine.load(out) as opened:
+        assert opened.manifest == found
+    assert {path.name for path in out.iterdir()} == {
+        found.path.name,
+        found.engine.name,
+        "witnesses",
+    }
 
 
 def test_a_folder_that_others_write_to_all_the_time(

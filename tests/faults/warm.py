@@ -39,7 +39,7 @@ def _verbs(room: str) -> dict[str, Callable[[Sequence[str]], int]]:
 
     assert onnxruntime and build
     if room == "robot":
-        return {"build": cli.main, "publish": _publish}
+        return {"build": cli.main, "publish": _publish, "serve": _serve}
     import torch
 
     import calib.calibrate
@@ -65,6 +65,21 @@ def _publish(arguments: Sequence[str]) -> int:
 
     def run() -> int:
         publish(find_model(model), here, there.typed_onnx, there.engine.read_bytes())
+        return 0
+
+    return guarded(run, as_json=False)
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    """Writes a version into a model repository of Triton's: ``serve MANIFEST FOLDER``."""
+    from convcut_trt.guard import guarded
+    from convcut_trt.manifest import EngineManifest
+    from convcut_trt.triton import write_repository
+
+    _, path, folder = arguments
+
+    def run() -> int:
+        write_repository(EngineManifest.read(Path(path)), Path(folder))
         return 0
 
     return guarded(run, as_json=False)
