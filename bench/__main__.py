@@ -2,12 +2,14 @@
 
     python -m bench --out bench/results [--quick]
 
-Each part has a process of its own and writes its result by itself: where one fails the others are kept.
+Each part has a process of its own and writes its result by itself: where one fails the others are kept. One that
+takes too long is interrupted first, so that it can write what it has.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -16,27 +18,32 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 FEW_FACES = 16
+GRACE_S = 20.0
 # What a part is, its module and arguments, and the seconds after which it is ended: a full run, a quick one.
 PARTS: tuple[tuple[str, tuple[str, ...], tuple[int, int]], ...] = (
     ("preprocessing kernel", ("bench.kernels", "--part", "preprocessing"), (60, 30)),
     ("tail kernel", ("bench.kernels", "--part", "tail"), (260, 60)),
     ("engine, TensorRT-RTX", ("bench.tails", "--backend", "tensorrt-rtx"), (120, 90)),
     ("engine, TensorRT", ("bench.tails", "--backend", "tensorrt"), (300, 240)),
+    ("bench, TensorRT-RTX", ("bench.on_gpu", "--backend", "tensorrt-rtx"), (550, 240)),
+    ("bench, TensorRT", ("bench.on_gpu", "--backend", "tensorrt"), (550, 400)),
 )
 
 
 def run_part(arguments: Sequence[str], limit_s: float) -> str:
     """Runs a module in a process of its own; empty where it did well, else what became of it."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
-            check=False,
-            timeout=limit_s,
-            cwd=Path(__file__).parents[1],
-        )
-    except subprocess.TimeoutExpired:
-        return f"ended after {limit_s:.0f} s"
-    return "" if done.returncode == 0 else f"exit code {done.returncode}"
+    command = [sys.executable, "-m", *arguments]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as process:
+        try:
+            code = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            return f"ended after {limit_s:.0f} s"
+    return "" if code == 0 else f"exit code {code}"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -45,13 +52,13 @@ def main(given: Sequence[str] | None = None) -> int:
         prog="python -m bench", description="Measure all that needs a GPU."
     )
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR")
-    parser.add_argument("--quick", action="store_true", help="a minute instead of six")
+    parser.add_argument("--quick", action="store_true", help="shorter and fewer measurements")
     options = parser.parse_args(given)
     out, failed = options.out.resolve(), 0
     for name, (module, *arguments), limits in PARTS:
         command = [module, "--out", str(out), *arguments]
         if options.quick:
-            command += ["--quick"] if module == "bench.kernels" else ["--faces", str(FEW_FACES)]
+            command += ["--faces", str(FEW_FACES)] if module == "bench.tails" else ["--quick"]
         start = time.monotonic()
         problem = run_part(command, limits[options.quick])
         print(f"bench: {name}: {problem or 'done'} ({time.monotonic() - start:.0f} s)", flush=True)

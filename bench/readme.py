@@ -12,22 +12,24 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.report import RESULTS
-from bench.results import Results, as_written, read_results
+from bench.results import Bench, Results, as_written, read_results
 from bench.sections_choice import interval
 from convcut_trt.errors import InputError
 from convcut_trt.fields import write_file
 from convcut_trt.guard import guarded
-from convcut_trt.measuring.results import Result, Subject
+from convcut_trt.measuring.results import Compared, Result, Subject
 
 README = Path(__file__).parents[1] / "README.md"
 _BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _ALWAYS = ("onnxruntime", "tensorrt-rtx", "tensorrt")  # the others where there are results
 _KERNELS = "CUDA kernels (tail, preprocessing)"
+_EAGER = "torch fp32"
+_THREADS = re.compile(r"\bon \d+ threads?\b")
 
 
 def what_ran_where(found: Results) -> str:
@@ -59,7 +61,9 @@ def _flavour(found: Results, flavour: str) -> tuple[str, ...]:
     own = [entry for entry in _engines(found) if entry[1].flavour == flavour]
     built = {subject.asked for _, subject in own} | _judged(found, flavour) | _forms(found, flavour)
     where = [f"{result.machine.device}, {result.date[:10]}" for result, _ in own]
-    measured = [*where, *_recorded(found, flavour)]
+    tails = _with_tails(found, flavour)
+    built |= {"fp16"} if tails else set()
+    measured = [*where, *tails, *_recorded(found, flavour)]
     ran = measured or (["a CPU, at the gates"] if _judged(found, flavour) else [])
     precisions = ", ".join(name for name in _PRECISIONS if name in built)
     targets = _targets(found, flavour)
@@ -101,6 +105,16 @@ def _rows(found: Results) -> list[Mapping[str, object]]:
     return [row for model in models for row in model["rows"]]
 
 
+def _with_tails(found: Results, flavour: str) -> list[str]:
+    """Where ``bench.tails`` timed the FP16 engine."""
+    return [
+        f"{raw.values['device']}, {part['date'][:10]}"
+        for raw in found.of("tails")
+        for backend, part in raw.values["parts"].items()
+        if backend == flavour and part["outcome"].startswith("runs")
+    ]
+
+
 def _recorded(found: Results, flavour: str) -> list[str]:
     """Where ``bench.openings`` recorded: onnxruntime's sessions."""
     if flavour != "onnxruntime":
@@ -124,25 +138,69 @@ def _version(found: Results, flavour: str) -> str:
 
 
 def ratios(found: Results) -> str:
-    """Comparisons of the benches in the same precision, with interval and verdict; the report has all."""
-    asked = {
-        (bench.file, one.subject.name): one.subject.asked
-        for bench in found.benches
-        for one in bench.result.measured
-    }
-    lines = [
-        (
-            *(bench.result.machine.device, f"`{pair.name}`", f"`{pair.other}`", str(pair.batch)),
-            *(f"{pair.ratio:.2f}x ({interval(pair)})", pair.verdict, bench.result.date[:10]),
+    """Comparisons in the same precision, and our fastest INT8 engine of each network beside eager torch.
+
+    The report has all. Each machine has a table, below what holds for all of its rows.
+    """
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    dates: dict[str, list[str]] = {}
+    for bench, pair in (*_same_bits(found), *_over_torch(found)):
+        where = _where(bench.result)
+        dates.setdefault(where, []).append(bench.result.date[:10])
+        rows.setdefault(where, []).append(
+            (
+                *(f"`{pair.name}`", f"`{pair.other}`", str(pair.batch)),
+                f"{pair.openings} x {pair.seconds:g} s",
+                *(f"{pair.ratio:.2f}x ({interval(pair)})", pair.verdict),
+            )
         )
-        for bench in found.benches
-        for pair in bench.result.compared
-        if asked.get((bench.file, pair.name)) == asked.get((bench.file, pair.other))
-    ]
-    if not lines:
+    if not rows:
         return "No comparison is kept in `bench/results` yet."
-    head = ("device", "engine", "against", "batch", "times as fast (95 %)", "verdict", "date")
-    return _table([head, *lines])
+    head = ("engine", "against", "batch", "openings", "times as fast (95 %)", "verdict")
+    parts = []
+    for where, lines in rows.items():
+        first, last = min(dates[where]), max(dates[where])
+        when = first if first == last else f"{first} to {last}"
+        parts += [f"{where}, {when}:", _table([head, *lines])]
+    return "\n\n".join(parts)
+
+
+def _same_bits(found: Results) -> Iterator[tuple[Bench, Compared]]:
+    for bench in found.benches:
+        subjects = _subjects(bench)
+        for pair in bench.result.compared:
+            both = [subjects[name].asked for name in (pair.name, pair.other) if name in subjects]
+            if len(both) == 2 and both[0] == both[1]:
+                yield bench, pair
+
+
+def _over_torch(found: Results) -> Iterable[tuple[Bench, Compared]]:
+    """Of each network on each machine the INT8 engine that is most times as fast as torch in FP32."""
+    best: dict[tuple[str, str], tuple[Bench, Compared]] = {}
+    for bench in found.benches:
+        subjects = _subjects(bench)
+        for pair in bench.result.compared:
+            own = subjects.get(pair.name)
+            if own is None or (own.kind, own.asked, pair.other) != ("engine", "int8", _EAGER):
+                continue
+            key = own.model, _where(bench.result)
+            if key not in best or pair.ratio > best[key][1].ratio:
+                best[key] = bench, pair
+    return best.values()
+
+
+def _subjects(bench: Bench) -> dict[str, Subject]:
+    return {one.subject.name: one.subject for one in bench.result.measured}
+
+
+def _where(result: Result) -> str:
+    """The machine, and on how many threads all of them computed: as many as the peers, which say it."""
+    parts = [result.machine.device]
+    if result.machine.gpu is None:
+        parts.append(f"{result.machine.cores} cores")
+    told = (_THREADS.search(one.subject.precision) for one in result.measured)
+    parts += dict.fromkeys(f"{found[0]} each" for found in told if found)
+    return ", ".join(parts)
 
 
 TABLES: Mapping[str, Callable[[Results], str]] = {

@@ -19,14 +19,16 @@ from bench import (
     sections_choice,
     sections_confusion,
     sections_devices,
+    sections_gpu,
     sections_latency,
     sections_paper,
+    sections_precision,
     sections_robot,
     sections_roofs,
     sections_soak,
 )
 from bench.page import Section, bullets, page, section
-from bench.results import Raw, Results, as_written, read_figures, read_results
+from bench.results import Bench, Raw, Results, as_written, read_figures, read_results
 from convcut_trt.errors import InputError
 from convcut_trt.fields import read_json, write_file
 from convcut_trt.guard import guarded
@@ -64,29 +66,38 @@ def report(results: Path, figures_folder: Path | None) -> str:
 
 def _measured(found: Results) -> Iterator[Section]:
     benches, roofs = found.benches, found.of("roofs")
-    yield _of(lambda raw: sections_devices.measured(benches, raw), roofs)
-    yield sections_latency.latency(benches)
-    yield sections_latency.batches(benches)
-    yield sections_choice.comparisons(benches)
-    yield sections_choice.precisions(benches)
-    yield sections_choice.accuracy(benches)
-    yield sections_confusion.confusion(benches)
-    yield _of(lambda raw: sections_roofs.roofline(raw, benches), roofs)
+    yield _of(sections_devices.measured, benches, roofs)
+    yield _of(sections_latency.latency, benches)
+    yield _of(sections_latency.batches, benches)
+    yield _of(sections_choice.comparisons, benches)
+    yield _of(sections_precision.precisions, benches)
+    yield _of(sections_choice.accuracy, benches)
+    yield _of(sections_confusion.confusion, benches)
+    yield _of(sections_roofs.roofline, roofs, benches)
     yield sections_devices.estimates()
     yield _of(sections_robot.robot, found.of("robot"))
     yield _of(sections_soak.soak, found.of("soak"))
     yield _of(sections_robot.detectors, found.of("detectors"))
     yield _of(sections_robot.aligned, found.of("aligned"))
     yield _of(sections_robot.spinning, found.of("spinning"))
-    yield _of(sections_robot.kernels, found.of("kernels"))
+    yield _of(sections_gpu.kernels, found.of("kernels"))
+    yield _of(sections_gpu.tails, found.of("tails"))
     yield _of(sections_checks.gates, found.of("gates"))
     yield _of(sections_checks.engines, found.of("engines"))
     yield _of(sections_checks.openings, found.of("openings"))
 
 
-def _of(make: Callable[[Sequence[Raw]], Section], files: Sequence[Raw]) -> Section:
-    with as_written(*files):
-        return make(files)
+def _of(make: Callable[..., Section], *kinds: Sequence[Raw | Bench]) -> Section:
+    """A section of files, of one kind or several; where one is damaged, the error names it."""
+    files = [file for kind in kinds for file in kind]
+    try:
+        with as_written(*files):
+            return make(*kinds)
+    except InputError:
+        for file in files:
+            with as_written(file):  # which of them it is
+                make(*([file] if file in kind else [] for kind in kinds))
+        raise
 
 
 def _left_out(found: Results) -> Iterator[Section]:

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from convcut_trt.errors import InputError
-from convcut_trt.fields import Fields
+from convcut_trt.fields import Fields, check_tree, read_text
 from convcut_trt.measuring import results as bench_results
 from convcut_trt.measuring.results import Result
 
 SCHEMA = 1  # of every file read here
 MEASURED = (
     *("roofs", "robot", "detectors", "aligned", "spinning", "kernels", "gates", "engines"),
-    *("openings", "soak"),
+    *("openings", "soak", "tails"),
 )
 """Files that ``python -m bench.NAME`` and its like write, by the first part of their names."""
 _FIX = "make it again with this version, or move it away"
+_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, InputError)
 _UNKNOWN = "no result of this project, by its name and its fields"
 
 
@@ -130,16 +131,16 @@ class Results:
 
 
 @contextmanager
-def as_written(*files: Raw) -> Iterator[None]:
-    """Around work on files whose fields are only looked at there.
+def as_written(*files: Raw | Bench) -> Iterator[None]:
+    """Around work on files whose values are only looked at there.
 
     Raises:
         InputError: One of them lacks something, or has something else in its place.
     """
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        names = " or ".join(raw.file for raw in files)
+    except _DAMAGE as error:
+        names = " or ".join(one.file for one in files)
         raise InputError(
             f"{names} is not as this version writes it ({type(error).__name__}: {error}): {_FIX}"
         ) from error
@@ -202,9 +203,11 @@ def read_figures(folder: Path) -> list[Drawn]:
 
 def _read(path: Path) -> Fields:
     try:
-        return Fields(json.loads(path.read_text(encoding="utf-8")), str(path), InputError)
+        values = json.loads(read_text(path))
+        check_tree(values)
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON
         raise InputError(f"{path} cannot be read ({error}): {_FIX}") from None
+    return Fields(values, str(path), InputError)
 
 
 def _checked(fields: Fields) -> Fields:

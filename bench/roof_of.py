@@ -10,11 +10,11 @@ import onnx
 
 from bench.results import Raw
 from convcut_trt.backends.onnxruntime import OnnxRuntime
-from convcut_trt.devices import Device, known
+from convcut_trt.devices import Device, Figures, known
 from convcut_trt.errors import ConvcutError
 from convcut_trt.home import find_model
 from convcut_trt.measuring.provenance import Machine
-from convcut_trt.measuring.results import Subject
+from convcut_trt.measuring.results import Measured, Subject
 from convcut_trt.measuring.roofline import Estimate, Roofs, Speed, estimate, estimate_for
 from convcut_trt.measuring.work import ON_CPU, layers
 from convcut_trt.network import read_model
@@ -41,36 +41,69 @@ def typed(
 
 def device_of(machine: Machine) -> Device | None:
     """The row of ``devices.json`` that a machine is, by its name; None where there is none with figures."""
-    name = machine.device.removeprefix("NVIDIA ").lower()
+    name = _bare(machine.device)
     for device in known().values():
-        own = device.name.removeprefix("NVIDIA ").lower()
-        board = own.startswith("jetson") and f"{name} ".startswith(f"{own} ")
+        own = _bare(device.name)
+        board = _is_jetson(device) and f"{name} ".startswith(f"{own} ")
         if device.variants and (name == own or board):
             return device
     return None
 
 
+def _bare(name: str) -> str:
+    """Without who makes it; CUDA calls the T4 a Tesla."""
+    return name.removeprefix("NVIDIA ").removeprefix("Tesla ").lower()
+
+
+def _is_jetson(device: Device) -> bool:
+    return _bare(device.name).startswith("jetson")
+
+
+def figures_of(device: Device, one: Measured) -> Figures | None:
+    """The variant of a device that an engine was measured on.
+
+    A Jetson's variants are power modes; its own files call them ``MODE_15W`` or ``40W``. None for
+    a mode that has no figures; where the mode is not known, and on any other device, the usual variant.
+    """
+    mode = one.before.gpu.power_mode if one.before.gpu else None
+    if mode is None or not _is_jetson(device):
+        return device.figures()
+    name = _letters(mode).removeprefix("mode")
+    for figures in device.variants:
+        if name in (_letters(figures.variant), _letters(figures.variant.partition("(")[0])):
+            return figures
+    return None
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
 def estimate_of(
-    machine: Machine, subject: Subject, batch: int, roofs: Sequence[Raw] = ()
+    machine: Machine, one: Measured, batch: int, roofs: Sequence[Raw] = ()
 ) -> Estimate | None:
     """The estimate for an engine of a bundled model; None where something is unknown.
 
-    On a GPU of ``devices.json`` it comes from the datasheet, of several power modes from the usual one. On a CPU it
-    comes from roofs that were measured on all cores of the same processor, and from what layers reached of them in
-    the same precision: the newest, of the pass whose FP32 peak lies in the middle.
+    On a GPU of ``devices.json`` it comes from the datasheet, for the power mode that it ran in. On a CPU it comes
+    from roofs that were measured on all cores of the same processor, and from what layers reached of them in the
+    same precision: the newest, of the pass whose FP32 peak lies in the middle.
 
     Args:
         machine: Where it ran.
-        subject: The engine.
+        one: The engine.
         batch: Faces in a call.
         roofs: Files of ``bench.roofs``.
     """
+    subject = one.subject
     try:
         if subject.flavour.startswith("tensorrt"):
             device = device_of(machine)
-            if device is None or (model := _typed_of(subject, on_cpu=False)) is None:
+            figures = None if device is None else figures_of(device, one)
+            if device is None or figures is None:
                 return None
-            return estimate_for(device, model, batch)
+            if (model := _typed_of(subject, on_cpu=False)) is None:
+                return None
+            return estimate_for(device, model, batch, figures.variant)
         measured = _measured(machine, subject.asked, roofs)
         if measured is None or (model := _typed_of(subject, on_cpu=True)) is None:
             return None

@@ -48,11 +48,21 @@ def comparisons(benches: Sequence[Bench]) -> Section:
 def _compared(bench: Bench) -> list[Html]:
     pairs = bench.result.compared
     names = short(list(dict.fromkeys(name for pair in pairs for name in (pair.name, pair.other))))
-    drawn = [pair for pair in pairs if pair.name == pairs[0].name][:_MOST_ROWS]
-    drawn = list(pairs) if len(pairs) <= _MOST_ROWS else drawn
-    rows = [
-        _row(f"{names[pair.name]} against {names[pair.other]}", pair, _LOOKS[pair.verdict])
-        for pair in drawn
+    by_batch: dict[int, list[Compared]] = {}
+    for pair in pairs:
+        by_batch.setdefault(pair.batch, []).append(pair)
+    drawn = [
+        ratio_chart(
+            "Ratios of speed",
+            bench,
+            batch,
+            [
+                ratio_row(f"{names[pair.name]} against {names[pair.other]}", pair)
+                for pair in _drawn(found)
+            ],
+            len(found),
+        )
+        for batch, found in by_batch.items()
     ]
     head = ("engine", "against", "batch", "times as fast", "95 % interval", "verdict")
     table = plain_table(
@@ -68,15 +78,34 @@ def _compared(bench: Bench) -> list[Html]:
             for pair in pairs
         ],
     )
-    return [_ratios("Ratios of speed", bench, rows, drawn[0].batch), table]
+    return [charts.figures(drawn), table]
 
 
-def _row(label: str, pair: Compared, series: int) -> Row:
-    return Row(label, f"{pair.ratio:.2f}, {pair.verdict}", pair.ratio, pair.low, pair.high, series)
+def _drawn(pairs: Sequence[Compared]) -> list[Compared]:
+    """Those of one batch that a figure has room for: of too many, some with the engine that is in most of them."""
+    if len(pairs) <= _MOST_ROWS:
+        return list(pairs)
+    counts = Counter(name for pair in pairs for name in (pair.name, pair.other))
+    ((most, _),) = counts.most_common(1)
+    return [pair for pair in pairs if most in (pair.name, pair.other)][:_MOST_ROWS]
 
 
-def _ratios(what: str, bench: Bench, rows: Sequence[Row], batch: int) -> Html:
-    """Rows of ratios, with the band of the same."""
+def ratio_row(label: str, pair: Compared) -> Row:
+    """A row of ``ratio_chart``."""
+    text = f"{pair.ratio:.2f}, {pair.verdict}"
+    return Row(label, text, pair.ratio, pair.low, pair.high, _LOOKS[pair.verdict])
+
+
+def ratio_chart(what: str, bench: Bench, batch: int, rows: Sequence[Row], of: int) -> Html:
+    """Ratios of one batch, with the band of the same.
+
+    Args:
+        what: They are.
+        bench: From where.
+        batch: Faces in a call.
+        rows: Each a ratio.
+        of: How many there are in all.
+    """
     ends = [end for row in rows for end in (row.value, row.low, row.high) if end is not None]
     shown = [end for end in ends if 1 / 16 < end < 16] or [1.0]  # two openings' may be endless
     axis = charts.logarithmic("times as fast", [*shown, 1 / SAME, SAME])
@@ -85,7 +114,9 @@ def _ratios(what: str, bench: Bench, rows: Sequence[Row], batch: int) -> Html:
         f"{what}, batch {batch}, {name_of(bench)}", told, axis, rows, (1 / SAME, SAME)
     )
     caption = f"{what}, batch {batch}: mean over the openings and its 95 % interval."
-    return charts.figures([charts.figure(svg, caption)])
+    if len(rows) < of:
+        caption += f" {len(rows)} of {of}; the table has all."
+    return charts.figure(svg, caption)
 
 
 def interval(pair: Compared) -> str:
@@ -97,78 +128,6 @@ def interval(pair: Compared) -> str:
 
 def _range(values: Sequence[float]) -> str:
     return f"{milliseconds(min(values))} to {milliseconds(max(values))}"
-
-
-def precisions(benches: Sequence[Bench]) -> Section:
-    """What each precision and placement gains over FP32, and how it did at the gates."""
-    title = "Precision and placement, measured"
-    parts: list[Html] = []
-    for bench in benches:
-        engines = [one for one in bench.result.measured if one.subject.kind == "engine"]
-        if len(engines) > 1:
-            parts += [element("h3", name_of(bench)), whence(bench), *_precisions(bench, engines)]
-    if not parts:
-        parts = [missing("No bench has measured several engines yet", COMMAND)]
-    return section(title, *parts)
-
-
-def _precisions(bench: Bench, engines: Sequence[Measured]) -> list[Html]:
-    names = short([one.subject.name for one in engines])
-    rows, drawn, batch = [], [], 1
-    for one in engines:
-        subject = one.subject
-        pair = _over_fp32(bench, one, engines)
-        gain = NONE
-        if pair is not None:
-            gain = f"{pair.ratio:.3f} ({interval(pair)}), {pair.verdict}"
-            batch = pair.batch
-            drawn.append(_row(f"{names[subject.name]} over fp32", pair, _LOOKS[pair.verdict]))
-        verdicts = Counter(str(gate.get("verdict")) for gate in subject.gates)
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) or NONE
-        rows.append(
-            (
-                *(names[subject.name], subject.flavour, subject.precision),
-                *(subject.placement or NONE, subject.mlp or NONE, subject.tail or NONE),
-                *(gain, counted, _open(one), subject.verified_on or NONE),
-                *(_detail(one, "agreement"), f"{one.difference:.2g}", subject.judged_on or NONE),
-            )
-        )
-    head = ("engine", "backend", "precision", "placement", "MLPs", "tail", "times as fast as fp32")
-    more = ("gates", "not passed", "gates ran on", "labels kept", "largest difference", "judged on")
-    table = plain_table((*head, *more), rows)
-    if not drawn:
-        return [table]
-    return [_ratios("Speed over the FP32 engine", bench, drawn, batch), table]
-
-
-def _detail(one: Measured, name: str) -> str:
-    """What a gate said, as the manifest has it."""
-    found = (str(g.get("detail")) for g in one.subject.gates if g.get("name") == name)
-    return next(found, NONE)
-
-
-def _open(one: Measured) -> str:
-    """Gates that did not pass, by name."""
-    gates = one.subject.gates
-    found = [f"{g.get('name')}: {g.get('verdict')}" for g in gates if g.get("verdict") != "pass"]
-    return ", ".join(found) or NONE
-
-
-def _over_fp32(bench: Bench, one: Measured, engines: Sequence[Measured]) -> Compared | None:
-    """The comparison with the FP32 engine of the same network, turned so that it comes second."""
-    own = one.subject
-    same = [
-        e.subject for e in engines if e.subject.asked == "fp32" and e.subject.model == own.model
-    ]
-    same.sort(key=lambda subject: subject.flavour != own.flavour)
-    if not same or same[0].name == own.name:
-        return None
-    for pair in bench.result.compared:
-        if (pair.name, pair.other) == (own.name, same[0].name):
-            return pair
-        if (pair.other, pair.name) == (own.name, same[0].name):
-            return turned(pair)
-    return None
 
 
 def turned(pair: Compared) -> Compared:

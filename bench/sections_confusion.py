@@ -14,25 +14,26 @@ from convcut_trt.measuring.results import Accuracy, Measured
 
 _RULE = (
     "Rows: the class of the face. Columns: how many more (+) or fewer (\u2212) of its faces were answered so "
-    "than by the FP32 engine of the same bench; a dot is no change. In brackets: the faces of the class."
+    "than by the first FP32 engine of the same network and bench; a dot is no change. In brackets: the faces of "
+    "the class."
 )
 
 
 def confusion(benches: Sequence[Bench]) -> Section:
-    """Every engine and peer that answered labelled faces, beside the FP32 engine that did."""
+    """Every engine and peer that answered labelled faces, beside an FP32 engine of its network that did."""
     parts: list[Html] = []
     for bench in benches:
         answered = [one for one in bench.result.measured if one.accuracy is not None]
-        fp32 = next((one for one in answered if _is_reference(one)), None)
-        others = [one for one in answered if one is not fp32]
-        if fp32 is None or fp32.accuracy is None or not others:
-            continue
         names = short([one.subject.name for one in answered])
-        parts += [element("h3", name_of(bench)), whence(bench)]
-        for one in others:
-            if one.accuracy is not None:
-                heading = f"{names[one.subject.name]} against {names[fp32.subject.name]}"
-                parts += [element("h4", heading), *_change(one.accuracy, fp32.accuracy)]
+        found = []
+        for one in answered:
+            fp32 = next((other for other in answered if _is_reference(other, one)), None)
+            if fp32 is None or fp32 is one or one.accuracy is None or fp32.accuracy is None:
+                continue
+            heading = f"{names[one.subject.name]} against {names[fp32.subject.name]}"
+            found += [element("h4", heading), *_change(one.accuracy, fp32.accuracy)]
+        if found:
+            parts += [element("h3", name_of(bench)), whence(bench), *found]
     title = "What is confused, changed against FP32"
     if not parts:
         return section(
@@ -41,8 +42,10 @@ def confusion(benches: Sequence[Bench]) -> Section:
     return section(title, element("p", _RULE), *parts)
 
 
-def _is_reference(one: Measured) -> bool:
-    return one.subject.kind == "engine" and one.subject.asked == "fp32"
+def _is_reference(other: Measured, one: Measured) -> bool:
+    subject = other.subject
+    own = subject.kind == "engine" and subject.model == one.subject.model
+    return own and subject.asked == "fp32"
 
 
 def change(one: Accuracy, other: Accuracy) -> NDArray[np.int64] | None:

@@ -64,7 +64,7 @@ def _where(bench: Bench) -> tuple[str, str]:
 def _row(bench: Bench, one: Measured, series: Series, roofs: Sequence[Raw]) -> tuple[str, ...]:
     low, high = spread(series.times)
     time = middle(series.times)
-    guess = estimate_of(bench.result.machine, one.subject, series.batch, roofs)
+    guess = estimate_of(bench.result.machine, one, series.batch, roofs)
     return (
         *(one.subject.name, series.way, str(series.batch), milliseconds(time)),
         f"{milliseconds(low)} to {milliseconds(high)}",

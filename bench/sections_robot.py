@@ -1,11 +1,11 @@
-"""Around the engine: the whole robot loop, the face detectors, and the CUDA kernels."""
+"""Around the engine: the whole robot loop, the face detectors, and what its threads cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench import charts, kernels_page
+from bench import charts
 from bench.charts import Row
 from bench.page import Html, Section, bullets, element, missing, plain_table, section
 from bench.results import Raw
@@ -28,7 +28,7 @@ def _robot(raw: Raw) -> Iterator[Html]:
     for name, part in raw.values["parts"].items():
         stages = part["latency_ms"]
         yield element("h3", name)
-        yield _origin(raw, part, part["engine"], raw.values["device"])
+        yield part_origin(raw, part, part["engine"], raw.values["device"])
         ends = [figures[key] for figures in stages.values() for key in ("p50", "p99")]
         axis = charts.logarithmic("ms", [max(end, 0.01) for end in ends])
         rows = [
@@ -96,7 +96,9 @@ def _detectors(raw: Raw) -> Iterator[Html]:
     yield element("p", "Faces at random places in an empty frame of 640x480; intervals are 95 %.")
     yield plain_table(head, rows)
     for part in raw.values["parts"].values():
-        yield _origin(raw, part, f"{part['data']}, {part['images']} faces", raw.values["device"])
+        yield part_origin(
+            raw, part, f"{part['data']}, {part['images']} faces", raw.values["device"]
+        )
 
 
 def _accuracy(entry: Mapping[str, Any]) -> str:
@@ -122,7 +124,7 @@ def aligned(found: Sequence[Raw]) -> Section:
         ]
         parts.append(plain_table(("face", "accuracy", "accuracy, inner square"), rows))
         what = f"{values['model']} on {values['data']}, {values['plain']['images']} faces"
-        parts.append(_origin(raw, values, what, "CPU"))
+        parts.append(part_origin(raw, values, what, "CPU"))
     return section(title, *parts)
 
 
@@ -140,30 +142,14 @@ def spinning(found: Sequence[Raw]) -> Section:
                 rows.append((way, name, *(f"{end[0]:.2f} to {end[-1]:.2f}" for end in ends)))
         parts.append(plain_table(("asked", "threads", "p50, ms", "p90, ms", "cores busy"), rows))
         rounds_of = len(next(iter(next(iter(raw.values["rounds"].values())).values())))
-        parts.append(_origin(raw, raw.values, f"{raw.values['model']}, {rounds_of} rounds", "CPU"))
+        parts.append(
+            part_origin(raw, raw.values, f"{raw.values['model']}, {rounds_of} rounds", "CPU")
+        )
     return section(title, *parts)
 
 
-def kernels(found: Sequence[Raw]) -> Section:
-    """What the CUDA kernels had to reach, and what they did."""
-    title = "CUDA kernels, measured"
-    if not found:
-        return section(title, missing("No GPU has run them yet", "make gpu"))
-    parts = []
-    for raw in found:
-        parts.append(element("h3", raw.values["device"]))
-        parts += [
-            _origin(raw, part, name, raw.values["device"])
-            for name, part in raw.values["parts"].items()
-        ]
-        rows = [
-            (t.name, t.case, t.figure or NONE, t.verdict) for t in kernels_page.targets(raw.values)
-        ]
-        parts.append(plain_table(("to be reached", "case", "measured", "verdict"), rows))
-    return section(title, *parts)
-
-
-def _origin(raw: Raw, part: Mapping[str, Any], what: str, device: str) -> Html:
+def part_origin(raw: Raw, part: Mapping[str, Any], what: str, device: str) -> Html:
+    """Where a part of a file comes from."""
     machine = part["machine"]
     load = f", load {' to '.join(f'{v:.1f}' for v in machine['load'])}" if "load" in machine else ""
     return element(

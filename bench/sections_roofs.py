@@ -1,4 +1,4 @@
-"""Rooflines: what layers and networks reach of what a device could do, and what estimates of a CPU are worth."""
+"""Rooflines: what layers and networks reach of what a device could do, and what estimates are worth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from bench import charts
 from bench.charts import Plot
 from bench.page import Html, Section, element, missing, plain_table, section
 from bench.results import Bench, Raw
-from bench.roof_of import device_of, estimate_of
+from bench.roof_of import device_of, estimate_of, figures_of
 from bench.sections_devices import typical
 from bench.sections_latency import commit, middle, name_of, short
+from convcut_trt.measuring.results import ON_GPU
 from convcut_trt.measuring.roofline import Estimate
 from convcut_trt.measuring.work import PRODUCTS
 
@@ -31,6 +32,7 @@ def roofline(roofs: Sequence[Raw], benches: Sequence[Bench]) -> Section:
     drawn = [figure for raw in roofs for figure in _cpu(raw)]
     drawn += [figure for bench in benches for figure in _gpu(bench)]
     tables = [table for raw in roofs for table in _wholes(raw)]
+    tables += _wholes_on_gpu(benches)
     if not drawn and not tables:
         return section("Rooflines", missing("Yet to be measured", _COMMAND))
     return section("Rooflines", text, charts.figures(drawn), *tables)
@@ -71,30 +73,31 @@ def _at(row: Mapping[str, float]) -> tuple[float, float]:
 
 
 def _gpu(bench: Bench) -> Iterator[Html]:
-    """Whole networks below the datasheet's roofs, where the device is known."""
+    """Whole networks below the datasheet's roofs, where the device and its power mode are known."""
     device = device_of(bench.result.machine)
     if device is None:
         return
     names = short([one.subject.name for one in bench.result.measured])
-    points: list[Point] = []
+    points: dict[str, list[Point]] = {}
     for number, one in enumerate(bench.result.measured):
-        series = typical(one)
-        guess = series and estimate_of(bench.result.machine, one.subject, series.batch)
-        if series and guess:
+        series, figures = typical(one), figures_of(device, one)
+        guess = series and estimate_of(bench.result.machine, one, series.batch)
+        if series and guess and figures:
             place = _whole(guess, middle(series.times))
-            points.append((names[one.subject.name], number, *place))
-    if not points:
-        return
-    figures = device.figures()
-    peaks = {
-        "fp32": figures.fp32_tflops * 1e3,
-        "fp16": figures.fp16_tflops * 1e3,
-        "int8": figures.int8_tops * 1e3,
-    }
-    title = f"Whole networks on {name_of(bench)}, below the datasheet's roofs"
-    caption = f"{title}. {bench.result.command}, {bench.result.date[:10]}, {bench.file}."
-    legend = [(name, number) for name, number, *_ in points]
-    yield _plot(title, caption, points, peaks, {"memory": figures.bandwidth_gb_s}, legend)
+            found = points.setdefault(figures.variant, [])
+            found.append((names[one.subject.name], number, *place))
+    for variant, found in points.items():
+        figures = device.figures(variant)
+        peaks = {
+            "fp32": figures.fp32_tflops * 1e3,
+            "fp16": figures.fp16_tflops * 1e3,
+            "int8": figures.int8_tops * 1e3,
+        }
+        mode = f", {variant}" if len(device.variants) > 1 else ""
+        title = f"Whole networks on {name_of(bench)}{mode}, below the datasheet's roofs"
+        caption = f"{title}. {bench.result.command}, {bench.result.date[:10]}, {bench.file}."
+        legend = [(name, number) for name, number, *_ in found]
+        yield _plot(title, caption, found, peaks, {"memory": figures.bandwidth_gb_s}, legend)
 
 
 def _whole(guess: Estimate, milliseconds: float) -> tuple[float, float]:
@@ -157,6 +160,40 @@ def _wholes(raw: Raw) -> Iterator[Html]:
         )
     head = ("network", "precision", "measured, ms", "estimate, ms", "of the floor's speed, %")
     yield plain_table((*head, "factor between both", "where"), rows)
+
+
+def _wholes_on_gpu(benches: Sequence[Bench]) -> Iterator[Html]:
+    """The same on GPUs with a datasheet: every batch of which the GPU's own time was measured."""
+    rows = []
+    for bench in benches:
+        machine = bench.result.machine
+        timed = (
+            (one, series)
+            for one in bench.result.measured
+            for series in one.series
+            if series.way == ON_GPU and device_of(machine) is not None
+        )
+        for one, series in timed:
+            guess = estimate_of(machine, one, series.batch)
+            if guess is None:
+                continue
+            time = middle(series.times)
+            factor = max(time / guess.expected_ms, guess.expected_ms / time)
+            within = guess.low_ms <= time <= guess.high_ms
+            rows.append(
+                (
+                    *(one.subject.name, str(series.batch), f"{time:.3g}"),
+                    f"{guess.expected_ms:.3g} ({guess.low_ms:.3g} to {guess.high_ms:.3g})",
+                    f"{100 * guess.floor_ms / time:.3g}",
+                    *(f"{factor:.3g}", "yes" if within else "no"),
+                    f"{guess.name}: {bench.file}, {bench.result.date[:10]}",
+                )
+            )
+    if rows:
+        yield element("h3", "Estimates against measurements of whole networks on GPUs")
+        head = ("engine", "batch", "measured, ms", "estimate, ms (its range)")
+        more = ("of the floor's speed, %", "factor between both", "inside the range", "where")
+        yield plain_table((*head, *more), rows)
 
 
 def _ends(values: Sequence[float]) -> str:

@@ -20,12 +20,12 @@ ROWS = [
 
 
 def test_the_devices_that_are_planned_with_have_figures() -> None:
-    named = {key for key, device in known().items() if device.roofs is not None}
+    named = {key for key, device in known().items() if device.variants}
     assert named == {
         *("rtx4060ti", "rtx4060", "rtx4090", "l4", "t4", "a2", "h200"),
         *("orin-nano", "orin-nx", "agx-orin", "agx-thor"),
     }
-    assert known()["sm86"].roofs is None
+    assert not known()["sm86"].variants
     assert all(known()[key].note for key in ("jetson-nano", "xavier-nx"))
     assert not {"jetson-nano", "xavier-nx"} & set(supported())
 
@@ -65,9 +65,31 @@ def test_more_power_is_never_slower() -> None:
             assert lower.bandwidth_gb_s <= higher.bandwidth_gb_s
 
 
+@pytest.mark.parametrize(
+    ("key", "variant", "sms", "clock_mhz", "memory_mhz"),
+    [
+        ("orin-nano", "25 W", 8, 918, 3199),
+        ("orin-nano", "15 W", 8, 612, 2133),
+        ("orin-nano", "MAXN (Super)", 8, 1020, 3199),
+        ("orin-nx", "40 W (Super)", 8, 1173, 3199),
+        ("orin-nx", "25 W", 8, 408, 3199),
+        ("orin-nx", "15 W", 4, 612, 3199),
+        ("orin-nx", "10 W", 4, 612, 2133),
+    ],
+)
+def test_power_modes_are_those_of_nvidias_power_model(
+    key: str, variant: str, sms: int, clock_mhz: float, memory_mhz: float
+) -> None:
+    figures = find(key).figures(variant)
+    assert (figures.variant, figures.sms, figures.clock_mhz) == (variant, sms, clock_mhz)
+    # 128 bits, two transfers a clock
+    assert figures.bandwidth_gb_s == pytest.approx(memory_mhz * 2 * 16 / 1e3, rel=2e-3)
+    assert figures.int8_tops == pytest.approx(sms * 4096 * clock_mhz / 1e6, rel=1e-3)
+
+
 def test_a_variant_is_found_by_its_name() -> None:
     card = find("RTX 4060 Ti")
-    assert card.roofs is card.figures() is card.figures("8GB")
+    assert card.variants[0] is card.figures() is card.figures("8GB")
     assert (card.figures("8 GB").memory_gb, card.figures("16 GB").memory_gb) == (8, 16)
     orin = find("orin-nano")
     assert orin.figures("15 w").bandwidth_gb_s < orin.figures().bandwidth_gb_s
@@ -84,7 +106,7 @@ def test_a_variant_is_found_by_its_name() -> None:
 )
 def test_figures_that_there_are_not(key: str, variant: str | None, says: str | None) -> None:
     if says is None:
-        assert find(key).figures(variant) is find(key).roofs
+        assert find(key).figures(variant) is find(key).variants[0]
         return
     with pytest.raises(InputError, match=says):
         find(key).figures(variant)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from convcut_trt.home import find_model
+from convcut_trt.measuring.clocks import State
 from convcut_trt.measuring.conditions import Conditions
 from convcut_trt.measuring.distribution import Distribution
 from convcut_trt.measuring.measure import Ratio
@@ -26,7 +28,8 @@ from convcut_trt.measuring.results import (
     Subject,
 )
 
-MODEL = "conv-cut-mini"
+MODEL, OTHER = "conv-cut-mini", "mine"
+BATCHES = (1, 4, 16)
 CPU = Machine("A CPU", "A CPU", 2, 2**33, None, None, None, None, None, None, "Linux x86_64")
 H200 = replace(CPU, device="NVIDIA H200", gpu="NVIDIA H200", compute_capability="9.0")
 MOMENT = Conditions(at_s=1.0, cores=2, cpu_mhz=2500.0, own_s=0.5)
@@ -56,7 +59,7 @@ def subject(asked: str, flavour: str = "onnxruntime", **changes: Any) -> Subject
             precision=f"{asked} stored",
             stored={asked: 1.0},
             computed={asked: 1.0},
-            batch=(1, 4, 16),
+            batch=BATCHES,
             placement=placement,
             mlp="conv",
             tail="native",
@@ -82,8 +85,8 @@ def times(milliseconds: float, calls: int = 2000) -> Distribution:
 def measured(
     of: Subject, milliseconds: float, right: float | None = None, way: str = STEADY
 ) -> Measured:
-    """An engine at batches 1 and 4, and after idle; ``right`` of 1,000 labelled faces."""
-    series = [Series(way, batch, True, times(milliseconds * batch)) for batch in (1, 4)]
+    """An engine at every batch, and after idle; ``right`` of 1,000 labelled faces."""
+    series = [Series(way, batch, True, times(milliseconds * batch)) for batch in BATCHES]
     if way != ON_GPU:
         series.append(Series(IDLE, 1, False, times(milliseconds * 2, 90)))
     accuracy = None
@@ -105,6 +108,11 @@ def measured(
         after=MOMENT,
         flags={},
     )
+
+
+def in_mode(one: Measured, mode: str | None) -> Measured:
+    """The same, measured on a GPU in a power mode."""
+    return replace(one, before=replace(MOMENT, gpu=State(power_mode=mode, source="sysfs")))
 
 
 def compared(one: Subject, other: Subject, ratio: float, **changes: Any) -> Compared:
@@ -166,3 +174,36 @@ def usual() -> Result:
         compared(INT8, PEER, 2.0, verdict="inconclusive", flags={"busy": "others took 40%"}),
     ]
     return result([*found, measured(PEER, 4)], pairs)
+
+
+def cell(asked: str, flavour: str, mlp: str, model: str = MODEL) -> Subject:
+    """An engine of a sweep, which has the name of its cell."""
+    name = ".".join((model, asked, *(("pw",) if asked == "int8" else ()), flavour, mlp))
+    return subject(asked, flavour, name=name, model=model, mlp=mlp)
+
+
+def sweep() -> Result:
+    """Two networks: of the one 16 engines, of the other two.
+
+    Each is compared with the first of its network, at every batch: INT8 is 3 times as fast at batch 4 and twice at
+    the others, everything else as fast.
+    """
+    axes = ("fp32", "fp16", "bf16", "int8"), ("onnxruntime", "openvino"), ("conv", "linear")
+    first, *rest = (cell(*axis) for axis in product(*axes))
+    own, other = (cell(asked, "onnxruntime", "conv", OTHER) for asked in ("fp32", "int8"))
+    against = [*((one, first) for one in rest), (other, own)]
+    pairs = [
+        compared(one, opponent, _gain(one, batch), batch=batch)
+        for one, opponent in against
+        for batch in BATCHES
+    ]
+    shares = {"fp32": 0.85, "fp16": 0.85, "bf16": 0.84, "int8": 0.83}
+    found = [measured(one, 4 / _gain(one, 1), shares[one.asked]) for one in (first, *rest)]
+    found += [measured(own, 8, 0.6), measured(other, 4, 0.5)]
+    return replace(result(found, pairs), command="convcut-trt bench --sweep")
+
+
+def _gain(of: Subject, batch: int) -> float:
+    if of.asked != "int8":
+        return 1.0
+    return 3.0 if batch == 4 else 2.0

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bench import report as module
+from bench import results as module_results
 from bench.report import main, report
 from convcut_trt.errors import InputError
 from export.ablation_tables import Tables, summary
@@ -298,6 +299,10 @@ BAD: dict[str, Callable[[Path], Any]] = {
     "not a number": _spoilt(
         clean={"images": 3, "accuracy": float("nan"), "accuracy_interval": [0.6, 0.7]}
     ),
+    "half a character": _spoilt(model="runs/\ud800.onnx"),
+    "half a character in a name": lambda results: (results / "mini.json").write_text(
+        json.dumps({**evaluation(), "clean": {**evaluation()["clean"], "\udfff": 1}})
+    ),
     "an ablation without tables": lambda results: (results / "mini.json").write_text(
         json.dumps(ablation(summary={}))
     ),
@@ -308,6 +313,13 @@ BAD: dict[str, Callable[[Path], Any]] = {
 def test_a_bad_result_is_refused_by_name(spoil: Callable[[Path], Any], results: Path) -> None:
     spoil(results)
     with pytest.raises(InputError, match="mini.json"):
+        report(results, None)
+
+
+@pytest.mark.parametrize("kind", module_results.MEASURED)
+def test_half_a_character_in_any_file_is_refused_by_name(kind: str, results: Path) -> None:
+    (results / f"{kind}.json").write_text(json.dumps({"schema": 1, "device": "\ud800"}))
+    with pytest.raises(InputError, match=rf"{kind}\.json cannot be read.*no Unicode"):
         report(results, None)
 
 

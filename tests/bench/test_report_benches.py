@@ -101,8 +101,9 @@ def test_precisions_stand_against_fp32_whichever_way_they_were_compared(text: st
     assert int8[6].startswith("2.000 (")
     assert int8[6].endswith("), faster")
     assert int8[3] == "pw"
-    assert int8[7:9] == ["2 pass, 1 not shown", "accuracy: not shown"]
-    assert int8[10] == "254 of 256 labels"
+    assert int8[7] == "fp32"
+    assert int8[8:10] == ["2 pass, 1 not shown", "accuracy: not shown"]
+    assert int8[11] == "254 of 256 labels"
     assert page.row("fp16")[6].endswith("), slower")
     assert page.row("fp32")[6] == "–"
     assert not any(row[0].startswith("torch") for row in page.rows)
@@ -306,6 +307,44 @@ def test_a_damaged_bench_is_named(tmp_path: Path) -> None:
     values["measured"][0]["series"][0]["times"].pop("mean")
     (tmp_path / "bench.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"bench\.json.*'mean' is missing"):
+        report(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [
+        (("measured", 0, "series", 0, "times"), "samples", []),
+        (("measured", 0, "series", 0, "times"), "mean", 0.0),
+        (("measured", 1, "series", 1, "times"), "p50", 0.0),
+        (("measured", 2, "series", 0, "times"), "samples", [-1.0, 2.0]),
+        (("compared", 0), "verdict", "x"),
+        (("compared", 1), "ratio", 0.0),
+        (("compared", 2), "name_ms", []),
+        (("measured", 1, "accuracy", "confusion"), "happiness", [1]),
+    ],
+)
+def test_a_bench_with_values_that_cannot_be_is_named(
+    where: tuple[str | int, ...], field: str, value: Any, tmp_path: Path
+) -> None:
+    write(tmp_path, usual())
+    write(tmp_path, replace(usual(), date="2026-01-01"), "sound.json")
+    values = json.loads((tmp_path / "bench.json").read_text())
+    inside = values
+    for key in where:
+        inside = inside[key]
+    inside[field] = value
+    (tmp_path / "bench.json").write_text(json.dumps(values))
+    said = "bench.json is not as this version writes it"
+    with pytest.raises(InputError, match=rf"^{re.escape(said)}"):
+        report(tmp_path, None)
+
+
+def test_a_gpu_that_took_no_time_is_a_damaged_file(tmp_path: Path) -> None:
+    one = measured(subject("fp16", "tensorrt"), 0.2, way=ON_GPU)
+    times = replace(one.series[0].times, p50=0.0)
+    found = replace(one, series=(replace(one.series[0], times=times),))
+    write(tmp_path, result([found], machine=H200))
+    with pytest.raises(InputError, match=r"^bench\.json is not as .* give one above 0"):
         report(tmp_path, None)
 
 

@@ -15,7 +15,7 @@ import pytest
 from bench import report as module
 from bench.report import report
 from convcut_trt.measuring import results
-from tests.bench.report_results import usual
+from tests.bench.report_results import sweep, usual
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -79,11 +79,12 @@ def seen(page: str, folder: Path, *flags: str, width: int) -> tuple[dict[str, An
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """All committed results, and a bench."""
+    """All committed results, a bench, and a sweep."""
     folder = tmp_path_factory.mktemp("results")
     for path in module.RESULTS.glob("*.json"):
         shutil.copy(path, folder)
     results.write(folder / "by-hand.json", usual())
+    results.write(folder / "sweep-by-hand.json", sweep())
     return report(folder, None)
 
 
