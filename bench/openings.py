@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench import openings_page
+from bench.peers import cores
 from convcut_trt import build
 from convcut_trt.backends.base import Arrays, Runnable
 from convcut_trt.engine import open_session
@@ -54,13 +55,15 @@ _FIX = "move it away, or choose another file with --out"
 class Delayed:
     """A session whose calls wait busily after the engine has answered, for a share of what these take now.
 
+    It goes by every second call: in front of each that counts, ``opening`` makes one that wakes the threads.
+
     Attributes:
         delays_s: Of every call.
     """
 
     def __init__(self, session: Runnable, share: float) -> None:
         """The first calls, from which it learns how long one takes, are not delayed."""
-        self._session, self._share = session, share
+        self._session, self._share, self._counts = session, share, False
         self._last: deque[float] = deque(maxlen=LAST)
         self.delays_s: list[float] = []
 
@@ -69,7 +72,9 @@ class Delayed:
         start = time.perf_counter()
         answers = self._session.run(images, out)
         now = time.perf_counter()
-        self._last.append(now - start)
+        if self._counts:
+            self._last.append(now - start)
+        self._counts = not self._counts
         if len(self._last) >= FIRST:
             # sorting is part of the wait, and far shorter
             delay = self._share * sorted(self._last)[len(self._last) // 2]
@@ -87,12 +92,12 @@ def record(
 
     @contextmanager
     def plain() -> Iterator[Runnable]:
-        with open_session(manifest, threads=1) as session:
+        with open_session(manifest) as session:
             yield session
 
     @contextmanager
     def delayed() -> Iterator[Runnable]:
-        with open_session(manifest, threads=1) as session:
+        with open_session(manifest) as session:
             sessions.append(Delayed(session, DELAY))
             yield sessions[-1]
 
@@ -105,6 +110,7 @@ def record(
         ],
         seconds,
         random,
+        quiet=True,
     )
     blocks = len(samples[A])
     kept = np.linspace(0, blocks - 1, min(KEPT, blocks)).astype(int)
@@ -141,7 +147,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    settings = {"seconds": options.seconds, "batch": options.batch, "threads": 1}
+    settings = {"seconds": options.seconds, "batch": options.batch, "threads": cores()}
     rows: list[dict[str, Any]] = []
     if options.out.is_file():
         fields = read_json(options.out, SCHEMA, InputError, _FIX)

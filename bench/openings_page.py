@@ -21,11 +21,12 @@ _PAGE = """\
 
 `{command}`, {date}, commit `{commit}`:
 {openings} openings of {seconds:g} s on {cores} cores of {processor};
-fp32 on onnxruntime, batch {batch}, {threads} thread. In each opening three sessions of one engine were opened in
-random order and took turns, call by call, in random blocks and their mirror images. The third waited busily after
-each call, for 5 % of the median of its last 51, which made {share:.1%} of A's median in the opening ({small:.1%} to
-{large:.1%}). The machine was busy with other work meanwhile (load {low:.1f} to
-{high:.1f}), and no opening was left out. [The samples](openings.json).
+fp32 on onnxruntime, batch {batch}, {threads} thread{plural}. In each opening three sessions of one engine were
+opened in random order and took turns, call by call, in random blocks and their mirror images, as
+`convcut-trt bench` compares: each timed call waits until no thread spins, and follows one that does not count. The
+third waited busily after each call, for 5 % of the median of its last 51 timed ones, which made {share:.1%} of A's
+median in the opening ({small:.1%} to {large:.1%}). The load of the machine, this included, was {low:.1f} to
+{high:.1f}; no opening was left out. [The samples](openings.json).
 
 A call took {ms:.2f} ms (median; {least:.2f} to {most:.2f} over the openings). The ratio of two identical
 sessions had a standard deviation of {same:.1%} from opening to opening, by the median of the paired
@@ -126,6 +127,7 @@ def page(recorded: Fields, plain: str, pairs: Sequence[str]) -> str:
         processor=machine.get("processor", str),
         batch=settings.get("batch", int),
         threads=settings.get("threads", int),
+        plural="s" * (settings.get("threads", int) > 1),
         share=np.median(shares),
         small=shares.min(),
         large=shares.max(),

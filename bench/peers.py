@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt.backends.base import Arrays, Runnable
-from convcut_trt.errors import InputError
+from convcut_trt.errors import BackendMissing, InputError
 from convcut_trt.gates import BUDGETS
 from convcut_trt.home import Model
 from convcut_trt.measuring.entrants import Entrant
@@ -31,15 +31,24 @@ Peer = Callable[[Entrant], Entrant]
 """Makes the entrant that is asked the same as an engine; BackendMissing where it is not installed or has no such
 device."""
 
+_OURS = ("bench", "calib", "convcut_trt", "export")
 NARROWER = ("fp16", "bf16")  # what a GPU computes in; of these a CPU has bf16, and widens fp16
 
 
 def _later(module: str, name: str) -> Peer:
-    """A peer whose library is imported when it is asked for."""
+    """A peer whose libraries are imported when it is asked for."""
 
     def make(engine: Entrant) -> Entrant:
-        found: Peer = getattr(import_module(f"bench.{module}"), name)
-        return found(engine)
+        try:
+            found: Peer = getattr(import_module(f"bench.{module}"), name)
+            return found(engine)
+        except ModuleNotFoundError as error:
+            library = (error.name or "").partition(".")[0]
+            if library in ("", *_OURS):
+                raise
+            raise BackendMissing(
+                f"{library} is not installed: pip install -e '.[lab,peers]' in the checkout"
+            ) from error
 
     return make
 

@@ -3,12 +3,14 @@
     python -m bench.spinning
 
 The bundled model on two sessions, one with onnxruntime's default and one without spinning, in turns: asked 30 times
-a second and back to back. Writes ``spinning.json``.
+a second and back to back. Every answer is held against the trained model's. Writes ``spinning.json``.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ import numpy as np
 
 from bench.about import about
 from convcut_trt.fields import write_json
+from convcut_trt.gates import BUDGETS
 from convcut_trt.guard import guarded
 from convcut_trt.home import DEFAULT_MODEL, find_model
+from convcut_trt.measuring.entrants import Work
+from convcut_trt.measuring.timed import F32, U8, Timed
 from convcut_trt.optional import load
-from convcut_trt.spec import INPUT
+from convcut_trt.spec import INPUT, OUTPUTS
 
 RESULT = Path(__file__).parent / "results" / "spinning.json"
 ROUNDS = 6
@@ -27,17 +32,41 @@ WAYS = {"30 Hz": (1 / 30, 60), "back to back": (0.0, 200)}
 """Way -> pause in front of each call in seconds, and calls of a round."""
 
 
-def turn(session: Any, faces: np.ndarray, pause: float, calls: int) -> dict[str, float]:
-    """One round: median and 90th percentile of a call in milliseconds, and the cores that the process kept busy."""
+def asking(session: Any, name: str, work: Work) -> Timed:
+    """Asks a session of onnxruntime for one face after the other.
+
+    Args:
+        session: Of the model, in FP32.
+        name: For messages.
+        work: The model's witnesses.
+    """
+    place = OUTPUTS.index("probabilities")
+
+    def ask(face: U8) -> F32:
+        answer: F32 = session.run(None, {INPUT: face})[place]
+        return answer
+
+    faces, wanted = work.batches(1)
+    fix = "take another version of onnxruntime"
+    asks = [partial(ask, face) for face in faces]
+    return Timed(name, asks, BUDGETS["fp32"]["witnesses"], wanted, fix)
+
+
+def turn(call: Callable[[], float], pause: float, calls: int) -> dict[str, float]:
+    """One round: median and 90th percentile of a call in milliseconds, and the cores that the process kept busy.
+
+    Args:
+        call: Makes one call and returns its milliseconds.
+        pause: In front of each, seconds.
+        calls: How many.
+    """
     times = []
     cpu, start = time.process_time(), time.perf_counter()
     for _ in range(calls):
         time.sleep(pause)
-        begun = time.perf_counter()
-        session.run(None, {INPUT: faces})
-        times.append(time.perf_counter() - begun)
+        times.append(call())
     cores = (time.process_time() - cpu) / (time.perf_counter() - start)
-    p50, p90 = np.percentile(times, [50, 90]) * 1e3
+    p50, p90 = np.percentile(times, [50, 90])
     return {"p50_ms": float(p50), "p90_ms": float(p90), "cores": cores}
 
 
@@ -45,13 +74,13 @@ def main() -> int:
     """Measures and writes."""
     onnxruntime = load("onnxruntime", "ort")
     model = find_model(DEFAULT_MODEL)
+    work = Work.read(model.spec, model.folder)
     sessions = {}
     for name, allowed in (("spinning", "1"), ("not spinning", "0")):
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", allowed)
-        sessions[name] = onnxruntime.InferenceSession(str(model.onnx), options)
-    size = model.spec.size
-    faces = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+        session = onnxruntime.InferenceSession(str(model.onnx), options)
+        sessions[name] = asking(session, name, work)
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {
         way: {name: [] for name in sessions} for way in WAYS
     }
@@ -60,8 +89,8 @@ def main() -> int:
         for _ in range(ROUNDS):
             for name in random.permutation(list(sessions)):
                 time.sleep(0.1)  # until the other's threads have stopped
-                turn(sessions[name], faces, 0.0, 10)
-                rounds[way][name].append(turn(sessions[name], faces, pause, calls))
+                turn(sessions[name], 0.0, 10)
+                rounds[way][name].append(turn(sessions[name], pause, calls))
     report = {"schema": 1, **about(["python -m bench.spinning"]), "model": model.spec.name}
     write_json(RESULT, {**report, "rounds": rounds})
     for way, of in rounds.items():

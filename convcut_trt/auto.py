@@ -12,7 +12,7 @@ from convcut_trt.backends.base import Backend
 from convcut_trt.candidate import Built, Candidate, Workshop, build_only, make
 from convcut_trt.errors import BuildError, InputError
 from convcut_trt.gates import BUDGETS
-from convcut_trt.measuring.measure import Timings
+from convcut_trt.measuring.measure import FASTER, Timings
 from convcut_trt.measuring.versus import LEAST, Contender, Versus
 from convcut_trt.precision.int8 import PLACEMENTS
 from convcut_trt.precision.typed import Form, form_of
@@ -143,10 +143,10 @@ def time_engines(workshop: Workshop, engines: Mapping[str, Built]) -> list[Timin
 
 
 def fastest(timings: Sequence[Timings], names: Iterable[str]) -> str:
-    """At the usual batch; the first stays unless another is shown to be faster."""
+    """At the usual batch; the first stays unless another's verdict is ``faster``; on a flagged machine none is."""
     kept, *others = names
     for name in others:
-        if timings[0].ratio(name, kept).faster:
+        if timings[0].verdict(name, kept) == FASTER:
             kept = name
     return kept
 
@@ -156,18 +156,20 @@ def _baselines(workshop: Workshop, passed: Mapping[str, Candidate]) -> tuple[str
 
 
 def verdict(name: str, timings: Sequence[Timings], baselines: Sequence[str]) -> str:
-    """For example ``1.07x fp16 (1.05 to 1.09) at batch 4, within budget; ...``."""
+    """For example ``within budget: 1.86 ms, 1.07x fp16 (1.05 to 1.09) at batch 4; ...``; it says why times are
+    inconclusive."""
     others = [other for other in baselines if other != name]
     told = [
         ", ".join(
             [f"{timing.milliseconds(name):.2f} ms", *(_times(timing, name, o) for o in others)]
         )
         + f" at batch {timing.batch}"
+        + "".join(f", inconclusive: {flag}, {why}" for flag, why in timing.flags.items())
         for timing in timings
     ]
-    slower = any(not timings[0].ratio(name, other).faster for other in others)
-    head = "not worth it here" if name.startswith("int8") and slower else "within budget"
-    return f"{head}: {'; '.join(told)}"
+    faster = all(timings[0].verdict(name, other) == FASTER for other in others)
+    worth = faster or timings[0].flags or not name.startswith("int8")
+    return f"{'within budget' if worth else 'not worth it here'}: {'; '.join(told)}"
 
 
 def _times(timing: Timings, name: str, other: str) -> str:

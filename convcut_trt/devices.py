@@ -72,11 +72,6 @@ class Device:
     source: str
     variants: tuple[Figures, ...] = ()
 
-    @property
-    def roofs(self) -> Figures | None:
-        """The figures of the usual variant; None where there are none."""
-        return self.variants[0] if self.variants else None
-
     def figures(self, variant: str | None = None) -> Figures:
         """The figures of a variant, None for the usual one.
 

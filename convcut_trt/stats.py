@@ -151,20 +151,16 @@ def bootstrap(
     statistic: Callable[[F64], ArrayLike],
     rows: int,
     *,
-    groups: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> F64:
     """The 95 % percentile interval of a statistic (Efron and Tibshirani 1993, chapter 13).
 
-    A resample is a weight for each row: how often it was drawn. Where rows hang together, as measurements of one
-    opening of an engine do, the groups are drawn, each with all its rows (the cluster bootstrap: Davison and
-    Hinkley 1997, section 3.8).
+    A resample is a weight for each row: how often it was drawn.
 
     Args:
         statistic: Maps weights float64 [R, rows] to [R] or [R, M] values, none of them NaN.
         rows: Number of rows.
-        groups: [rows], what each row belongs to; without it every row is drawn for itself.
         resamples: How many.
         seed: Of the draws.
 
@@ -172,21 +168,17 @@ def bootstrap(
         float64 [2] or [2, M]: the lower and the upper ends.
 
     Raises:
-        InputError: No rows, or groups of another length.
+        InputError: No rows.
     """
-    members = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
-    if rows < 1 or members.shape != (rows,):
-        raise InputError(
-            f"a bootstrap needs rows, and one group for each: {rows} rows, groups {list(members.shape)}"
-        )
-    units = int(members.max()) + 1
+    if rows < 1:
+        raise InputError(f"a bootstrap needs rows: there are {rows}")
     generator = np.random.default_rng(seed)
     parts = []
     for start in range(0, resamples, max(1, _CHUNK // rows)):
         count = min(max(1, _CHUNK // rows), resamples - start)
-        drawn = generator.integers(units, size=(count, units)) + units * np.arange(count)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=count * units).reshape(count, units)
-        parts.append(np.asarray(statistic(weights[:, members].astype(np.float64)), np.float64))
+        drawn = generator.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
+        parts.append(np.asarray(statistic(weights.astype(np.float64)), np.float64))
     ends: F64 = np.quantile(np.concatenate(parts), [0.025, 0.975], axis=0)
     return ends
 

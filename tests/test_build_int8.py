@@ -12,12 +12,20 @@ import pytest
 from convcut_trt import auto, fields
 from convcut_trt.errors import GateFailed
 from convcut_trt.manifest import EngineManifest
-from convcut_trt.measuring import measure
+from convcut_trt.measuring import conditions, measure
 from convcut_trt.precision.int8 import PLACEMENTS, places
+from convcut_trt.precision.typed import form_of
 from tests import models
 from tests.building import ZOO, check_published, contents, make
 
+BUSY = {"busy": "others took 60% of the CPU"}
 RANGES = ZOO.onnx.with_suffix(".ranges.json")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that nobody else uses."""
+    monkeypatch.setattr(conditions, "flags", lambda before, after: {})
 
 
 def gate(manifest: EngineManifest, name: str) -> dict[str, Any]:
@@ -148,5 +156,38 @@ def test_the_fastest_is_kept_only_where_it_is_shown_to_be() -> None:
     assert auto.verdict("int8 (fc2)", timings, ["fp16"]) == (
         "within budget: 1.00 ms, 2.00x fp16 (1.95 to 2.05) at batch 4"
     )
+    nearly = {"fp32": np.full(9, 1.0), "int8 (pw)": np.full(9, 0.99)}
+    same = [measure.Timings(4, nearly)]
+    assert same[0].ratio("int8 (pw)", "fp32").low > 1  # shown to be faster, by less than matters
+    assert auto.fastest(same, ["fp32", "int8 (pw)"]) == "fp32"
+    assert auto.verdict("int8 (pw)", same, ["fp32"]).startswith("not worth it here: 0.99 ms, 1.01x")
     slow = [measure.Timings(4, {"fp16": np.array([1.0] * 9), "int8 (pw)": np.array([2.0] * 9)})]
     assert auto.verdict("int8 (pw)", slow, ["fp16"]).startswith("not worth it here: 2.00 ms, 0.50x")
+
+
+def test_on_a_flagged_machine_the_first_is_kept_and_the_verdict_says_why() -> None:
+    times = {"fp16": np.full(9, 2.0), "int8 (fc2)": np.full(9, 1.0)}
+    quiet, busy = (measure.Timings(batch, times, of) for batch, of in ((1, {}), (4, BUSY)))
+    assert auto.fastest([busy, quiet], times) == "fp16"
+    assert auto.fastest([quiet, busy], times) == "int8 (fc2)"
+    assert auto.verdict("int8 (fc2)", [busy, quiet], ["fp16"]) == (
+        "within budget: 1.00 ms, 2.00x fp16 (2.00 to 2.00) at batch 4, inconclusive: busy, others took 60% of the "
+        "CPU; 1.00 ms, 2.00x fp16 (2.00 to 2.00) at batch 1"
+    )
+
+
+def test_auto_on_a_busy_machine_still_ends_with_an_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "flags", lambda before, after: BUSY)
+    monkeypatch.setattr(auto, "SECONDS_EACH", 0.005)
+    two = [form_of(precision, True, None, None) for precision in ("fp16", "fp32")]
+    monkeypatch.setattr(auto, "forms", lambda backend, mlp, *, has_ranges: (two, {}))
+    manifest = make(tmp_path, precision="auto")
+    check_published(manifest, tmp_path)
+    assert manifest.precision["asked"] == "fp16"
+    kept, other = manifest.verdicts
+    assert kept.startswith("fp16: kept, within budget: ")
+    assert other.startswith("fp32: within budget: ")
+    for line in (kept, other):
+        assert line.endswith(" at batch 1, inconclusive: busy, others took 60% of the CPU")

@@ -213,29 +213,10 @@ def test_the_seed_decides_and_the_chunks_do_not(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(bootstrap(_mean(values), 50), first)
 
 
-def _coverage(grouped: bool) -> float:
-    """How often the interval holds the true mean, 0, of 15 openings with 8 measurements each."""
-    random = np.random.default_rng(2)
-    openings = np.repeat(np.arange(15) * 7, 8)
-    held = 0
-    for _ in range(200):
-        values = np.repeat(random.normal(size=15), 8) + 0.2 * random.normal(size=120)
-        groups = openings if grouped else None
-        low, high = bootstrap(_mean(values), 120, groups=groups, resamples=300)
-        held += low <= 0 <= high
-    return held / 200
-
-
-def test_groups_are_drawn_whole() -> None:
-    # Percentiles of 15 openings are a little too narrow; rows taken for independent are far too sure.
-    assert 0.87 <= _coverage(grouped=True) <= 0.98
-    assert _coverage(grouped=False) < 0.65
-
-
-def test_no_rows_and_groups_of_another_length_are_refused() -> None:
-    for rows, groups in ((0, None), (3, [0, 1]), (2, [[0], [1]])):
-        with pytest.raises(InputError, match="one group for each"):
-            bootstrap(lambda weights: weights.sum(axis=1), rows, groups=groups)
+@pytest.mark.parametrize("rows", [0, -1])
+def test_no_rows_are_refused(rows: int) -> None:
+    with pytest.raises(InputError, match="needs rows"):
+        bootstrap(lambda weights: weights.sum(axis=1), rows)
 
 
 def test_the_calibration_error_is_the_gap_between_sureness_and_truth() -> None:

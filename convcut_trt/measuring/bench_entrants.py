@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from convcut_trt.errors import BackendMissing, EngineMismatch, InputError
-from convcut_trt.fit import build_command, newest
+from convcut_trt.fit import build_command, find, newest
 from convcut_trt.home import DEFAULT_MODEL, engine_folder
-from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.manifest import EngineManifest
 from convcut_trt.measuring.entrants import Entrant, engine_entrant
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -92,7 +91,7 @@ def _made(
 def _manifests(engines: Sequence[str]) -> list[EngineManifest]:
     """Of the engines named: files, folders or models; without any the newest of each precision."""
     if engines:
-        return [_manifest(engine) for engine in engines]
+        return [find(engine) for engine in engines]
     found = []
     for precision in PRECISIONS:
         try:
@@ -105,18 +104,9 @@ def _manifests(engines: Sequence[str]) -> list[EngineManifest]:
     return found
 
 
-def _manifest(engine: str) -> EngineManifest:
-    path = Path(engine)
-    if path.is_file() or path.suffix in (".json", ".engine", ".onnx"):
-        return EngineManifest.read(find_manifest(path))
-    if path.is_dir():
-        return newest(path, "*", None, "auto")
-    return newest(engine_folder(), engine, None, "auto")
-
-
 def _against(name: str, peers: Peers) -> EngineManifest:
     try:
-        return _manifest(name)
+        return find(name)
     except EngineMismatch as error:
         raise EngineMismatch(
             f"--against {name} is neither an engine that fits this machine nor one of {', '.join(peers or PEERS)}; "

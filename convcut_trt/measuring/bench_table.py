@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from convcut_trt.measuring.conditions import Conditions
 from convcut_trt.measuring.results import Compared, Measured, Result, Series
 
-_HEAD = ("engine", "way", "batch", "p50 ms", "p90", "p99", "p99.9", "max", "jitter", "faces/s")
+_TIMES = ("p50 ms", "p90", "p95", "p99", "p99.9", "max", "jitter")
+_HEAD = ("engine", "way", "batch", *_TIMES, "faces/s")
 
 
 def text(result: Result) -> str:
@@ -38,7 +40,7 @@ def _rows(measured: Iterable[Measured]) -> Iterable[Sequence[str]]:
 
 def _cells(series: Series) -> tuple[str, ...]:
     times = series.times
-    shown = (times.p50, times.p90, times.p99, times.p99_9, times.max, times.jitter)
+    shown = (times.p50, times.p90, times.p95, times.p99, times.p99_9, times.max, times.jitter)
     way = series.way if series.settled else f"{series.way}, unsettled"
     return way, str(series.batch), *map(_number, shown), f"{series.throughput:.0f}"
 
@@ -70,9 +72,27 @@ def _facts(measured: Measured) -> str:
         lines.append(
             f"accuracy: {accuracy.share:.2%} ({accuracy.low:.2%} to {accuracy.high:.2%}), {accuracy.data}"
         )
+    if machine := _machine(measured.before, measured.after):
+        lines.append(f"before and after: {machine}")
     lines += [f"{way}: not measured: {why}" for way, why in measured.not_measured.items()]
     lines += [f"{flag}: {why}" for flag, why in measured.flags.items()]
     return "\n  ".join(lines)
+
+
+def _machine(before: Conditions, after: Conditions) -> str:
+    """Clocks and heat, as ``GPU 1020 and 1980 MHz, 48 and 61 C``; empty where neither is known."""
+    cpu = (before.cpu_mhz, after.cpu_mhz)
+    gpu = [
+        (moment.gpu.sm_mhz, moment.gpu.temperature_c) if moment.gpu else (None, None)
+        for moment in (before, after)
+    ]
+    clocks, heat = zip(*gpu, strict=True)
+    shown = (("CPU ", cpu, "MHz"), ("GPU ", clocks, "MHz"), ("", heat, "C"))
+    return ", ".join(
+        f"{what}{' and '.join('-' if value is None else f'{value:.0f}' for value in values)} {unit}"
+        for what, values, unit in shown
+        if any(value is not None for value in values)
+    )
 
 
 def _comparison(compared: Compared, asked: Mapping[str, str]) -> str:

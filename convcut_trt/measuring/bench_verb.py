@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,15 +18,18 @@ from convcut_trt.errors import ConvcutError, GateFailed, InputError
 from convcut_trt.gates import Step
 from convcut_trt.home import engine_folder
 from convcut_trt.manifest import now
-from convcut_trt.measuring import bench_entrants, bench_table, conditions, provenance, results
+from convcut_trt.measuring import bench_entrants, bench_table, provenance, results
 from convcut_trt.measuring.bench_entrants import Peers
 from convcut_trt.measuring.entrants import SPINNING, Entrant
 from convcut_trt.measuring.latency import Measuring
 from convcut_trt.measuring.measure import INCONCLUSIVE
-from convcut_trt.measuring.results import Accuracy, Compared, Measured, Result
+from convcut_trt.measuring.results import Accuracy, Blocks, Compared, Measured, Result
 from convcut_trt.measuring.sweep_plan import refuse_without_sweep
+from convcut_trt.measuring.timed import F64
 from convcut_trt.measuring.versus import LEAST, Versus
 from convcut_trt.progress import Progress
+
+_KEPT = 100  # blocks of an opening
 
 
 def check_openings(openings: int) -> None:
@@ -43,6 +47,9 @@ def bench(options: Namespace, peers: Peers | None = None) -> int:
         options: As ``cli`` parses them.
         peers: What ``--against`` takes beside engines.
 
+    Returns:
+        The exit code: 0; 130 where it was interrupted; 2 where the result was shown and could not be written.
+
     Raises:
         InputError: Bad options, or two engines of one name.
         EngineMismatch: An engine is for another machine, or none fits this one.
@@ -58,9 +65,8 @@ def bench(options: Namespace, peers: Peers | None = None) -> int:
     for entrant in taking:
         entrant.check_batches((*batches[entrant.name], compared))
     output = options.output or _default_output()
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent} is no folder: make it, or choose another file with -o")
-    run = Run(taking, batches, options.seconds, options.openings, skipped)
+    _check_output(output)
+    run = Run(taking, batches, options.seconds, options.openings, skipped, _words(options))
     problem: ConvcutError | None = None
     stopped = False
     with Progress(quiet=options.json) as progress:
@@ -72,21 +78,59 @@ def bench(options: Namespace, peers: Peers | None = None) -> int:
         except ConvcutError as error:
             problem = error
     result = run.result(complete=not stopped and problem is None)
-    if result.measured:
-        results.write(output, result)
+    lost = _write(output, result) if result.measured else ""
     if options.json and (problem is None or isinstance(problem, GateFailed)):
-        failure = {} if problem is None else {"reason": str(problem)}
-        print(json.dumps({**results.to_json(result), **failure}))
+        reason = str(problem or lost)
+        print(json.dumps({**results.to_json(result), **({"reason": reason} if reason else {})}))
     elif result.measured and not options.json:
         print(bench_table.text(result))
-        print(f"\n{output}")
+        if not lost:
+            print(f"\n{output}")
+    if lost:
+        print(f"convcut-trt: {lost}", file=sys.stderr)
     if problem is not None:
         raise problem
     if stopped:
         kept = "what was measured is kept" if result.measured else "nothing was measured yet"
-        print(f"convcut-trt: stopped, {kept}", file=sys.stderr)
+        print(f"convcut-trt: stopped{'' if lost else f', {kept}'}", file=sys.stderr)
         return 130
-    return 0
+    return InputError.exit_code if lost else 0
+
+
+def _check_output(output: Path) -> None:
+    """Makes sure, before anything is measured, that the result can be written.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: name a file in it with -o")
+    if not output.parent.is_dir():
+        raise InputError(f"{output.parent} is no folder: make it, or choose another file with -o")
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise InputError(
+            f"{output.parent} cannot be written to ({error.strerror}): choose another file with -o"
+        ) from None
+
+
+def _write(output: Path, result: Result) -> str:
+    """Writes a result; why it could not, empty where it could."""
+    try:
+        results.write(output, result)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _words(options: Namespace) -> list[str]:
+    """What the command said of batches, faces and model, without a folder."""
+    words = [] if options.batch is None else [f"--batch {','.join(map(str, options.batch))}"]
+    for name in ("data", "model"):
+        if (given := getattr(options, name)) is not None:
+            words.append(f"--{name} {Path(given).resolve().name}")
+    return words
 
 
 class Run:
@@ -99,8 +143,20 @@ class Run:
         seconds: float,
         openings: int,
         skipped: Mapping[str, str],
+        words: Sequence[str] = (),
     ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            taking: Who takes part.
+            batches: Name -> batches that are measured; all are compared at the first one's first.
+            seconds: Of each measurement and each opening.
+            openings: Of the comparison.
+            skipped: See ``Result``.
+            words: More options of the command, as they are recorded.
+        """
         self._taking, self._batches, self._skipped = taking, batches, skipped
+        self._words = words
         self._seconds, self._openings = seconds, openings
         self._measured: list[Measured] = []
         self._compared: list[Compared] = []
@@ -125,7 +181,6 @@ class Run:
             return
         contenders = [entrant.contender(batch) for entrant in asked]
         versus = Versus(contenders, self._seconds, batch)
-        before = conditions.read()
         try:
             for number in range(self._openings):
                 step("comparing, opened anew", number, self._openings)
@@ -133,14 +188,10 @@ class Run:
             step("comparing, opened anew", self._openings, self._openings)
         finally:
             if versus.openings:
-                self._compare_pairs(asked, versus, batch, before)
+                self._compare_pairs(asked, versus)
 
-    def _compare_pairs(
-        self, asked: Sequence[Entrant], versus: Versus, batch: int, before: conditions.Conditions
-    ) -> None:
+    def _compare_pairs(self, asked: Sequence[Entrant], versus: Versus) -> None:
         """Engines with each other and with peers; how peers compare is theirs to say."""
-        after = conditions.read()
-        flags = conditions.flags(before, after)
         timings, enough = versus.timings, versus.openings >= LEAST
         for first, second in combinations(asked, 2):
             if first.subject.kind == second.subject.kind == "peer":
@@ -151,19 +202,20 @@ class Run:
                 Compared(
                     name=one,
                     other=other,
-                    batch=batch,
+                    batch=timings.batch,
                     openings=versus.openings,
                     seconds=self._seconds,
                     ratio=ratio.value,
                     low=ratio.low if enough else None,
                     high=ratio.high if enough else None,
-                    verdict=ratio.verdict if enough and not flags else INCONCLUSIVE,
+                    verdict=timings.verdict(one, other) if enough else INCONCLUSIVE,
                     log_ratios=_rounded(timings.log_ratios(one, other), 6),
                     name_ms=_rounded(timings.rounds[one], 4),
                     other_ms=_rounded(timings.rounds[other], 4),
-                    before=before,
-                    after=after,
-                    flags=flags,
+                    before=versus.before,
+                    after=versus.after,
+                    flags=timings.flags,
+                    blocks=tuple(map(_blocks, timings.units[one], timings.units[other])),
                 )
             )
 
@@ -176,8 +228,9 @@ class Run:
             *(["--spin"] if words != engines else []),
             *(f"--against {name}" for name in dict.fromkeys((*peers, *self._skipped))),
         ]
+        words += [f"--seconds {self._seconds:g} --openings {self._openings}", *self._words]
         return Result(
-            command=f"convcut-trt bench {' '.join(words)} --seconds {self._seconds:g} --openings {self._openings}",
+            command=f"convcut-trt bench {' '.join(words)}",
             date=now(),
             commit=provenance.commit(),
             versions=provenance.versions(),
@@ -216,6 +269,12 @@ def accuracy_of(data: str | None, step: Step) -> Callable[[Entrant], Accuracy | 
         return Accuracy(faces.source, len(labels), right / len(labels), low, high, confusion)
 
     return answer
+
+
+def _blocks(one: F64, other: F64) -> Blocks:
+    """What is kept of an opening."""
+    places = np.linspace(0, len(one) - 1, min(_KEPT, len(one))).astype(int)
+    return Blocks(_rounded(one[places], 4), _rounded(other[places], 4))
 
 
 def _rounded(values: Iterable[float], digits: int) -> tuple[float, ...]:

@@ -22,6 +22,8 @@ class State:
         temperature_c: Of the GPU, degrees Celsius.
         power_w: Watts: of the GPU's whole board; on a Jetson of the whole module, where it is measured.
         throttle: What holds the clocks down, in words; empty where nothing does.
+        held_by_power_ns: For how long the power limit has held them down, nanoseconds, counted by the driver.
+        held_by_heat_ns: The same by heat.
         power_mode: On a Jetson the nvpmodel mode, elsewhere the power limit in force.
         source: Where this was read: ``sysfs``, ``NVML`` or ``sysfs, NVML``.
     """
@@ -31,6 +33,8 @@ class State:
     temperature_c: float | None = None
     power_w: float | None = None
     throttle: tuple[str, ...] | None = None
+    held_by_power_ns: int | None = None
+    held_by_heat_ns: int | None = None
     power_mode: str | None = None
     source: str
 
@@ -86,5 +90,7 @@ def _nvml(gpu: Gpu, load: Loader) -> dict[str, Any]:
             "temperature_c": device.temperature_c(),
             "power_w": device.power_w(),
             "throttle": device.throttle(),
+            "held_by_power_ns": device.held_by_power_ns(),
+            "held_by_heat_ns": device.held_by_heat_ns(),
             "power_mode": None if limit is None else f"power limit {limit:.0f} W",
         }

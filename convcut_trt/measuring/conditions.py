@@ -89,6 +89,8 @@ def flags(before: Conditions, after: Conditions) -> dict[str, str]:
     ]
     if reasons:
         found[THROTTLED] = f"the GPU says {', '.join(dict.fromkeys(reasons))}"
+    elif held := _held(before.gpu, after.gpu):
+        found[THROTTLED] = f"the GPU's clocks were held down {held}"
     elif _grown(before.thermal_events, after.thermal_events):
         found[THROTTLED] = "cores of the CPU were slowed down by heat"
     elif stops := _grown(before.quota_stops, after.quota_stops):
@@ -108,6 +110,17 @@ def others(before: Conditions, after: Conditions) -> float | None:
         return None
     taken = after.busy_s - before.busy_s - (after.own_s - before.own_s)
     return min(1.0, max(0.0, taken / passed))
+
+
+def _held(before: State | None, after: State | None) -> str:
+    """By what, and for how long; empty where by nothing, or where that is not counted."""
+    if before is None or after is None:
+        return ""
+    grown = {
+        "its power limit": _grown(before.held_by_power_ns, after.held_by_power_ns),
+        "heat": _grown(before.held_by_heat_ns, after.held_by_heat_ns),
+    }
+    return " and ".join(f"by {why} for {ns / 1e6:.3g} ms" for why, ns in grown.items() if ns)
 
 
 def _grown(before: float | None, after: float | None) -> float:

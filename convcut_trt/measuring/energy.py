@@ -129,9 +129,9 @@ def meter(
         root: Stands for ``/``.
         load: Opens a shared library.
     """
-    if jetson.power_w(root) is not None:
-        # CPU and GPU share the module and its rail.
-        yield Sensor("the module (VDD_IN)", 30.0, lambda: jetson.power_w(root))
+    if rails := jetson.power_rails(root):
+        # CPU and GPU share the module and its rails.
+        yield Sensor(f"the module ({' + '.join(rails)})", 30.0, lambda: jetson.power_w(root))
     elif on_cpu:
         yield _rapl(root)
     else:

@@ -19,7 +19,7 @@ from convcut_trt.fit import build_command, misfit
 from convcut_trt.gates import BUDGETS
 from convcut_trt.manifest import EngineManifest
 from convcut_trt.measuring.results import Subject, subject_of
-from convcut_trt.measuring.timed import F32, F64, U8
+from convcut_trt.measuring.timed import F32, F64, FIX, U8
 from convcut_trt.measuring.versus import Contender
 from convcut_trt.pictures import load_picture
 from convcut_trt.spec import ModelSpec
@@ -99,10 +99,18 @@ class Entrant:
         """For people and results."""
         return self.subject.name
 
+    @property
+    def fix(self) -> str:
+        """What to do where it answers wrong."""
+        if self.subject.kind != "peer":
+            return FIX
+        peer = self.subject.flavour
+        return f"leave `--against {peer}` out, or compare with another version of it"
+
     def contender(self, batch: int) -> Contender:
         """The same for ``versus``, at one batch."""
         faces, wanted = self.work.batches(batch)
-        return Contender(self.name, self.open, faces, self.budget, wanted)
+        return Contender(self.name, self.open, faces, self.budget, wanted, self.fix)
 
     def check_batches(self, batches: Sequence[int]) -> None:
         """Refuses batches that it was not built for.

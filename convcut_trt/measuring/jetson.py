@@ -8,7 +8,7 @@ Where these files lie on JetPack 5, 6 and 7 was read in https://github.com/rbong
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,13 @@ _DEVFREQ = "sys/class/devfreq"
 _GPU_CLOCKS = ("gpu-gpc-0", "*.gpu", "*.ga10b", "*.gv11b")
 # Thor; the others, where only root may read it.
 _MEMORY_CLOCKS = (f"{_DEVFREQ}/bwmgr/cur_freq", "sys/kernel/debug/bpmp/debug/clk/emc/rate")
+# Rails of the INA3221 that make up the module: Orin Nano and NX, AGX Orin, AGX Thor. What AGX Orin's memory takes,
+# VDDQ_VDD2_1V8AO, is part of VIN_SYS_5V0; Thor's VIN takes in the carrier board.
+_RAILS = (
+    ("VDD_IN",),
+    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
+    ("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"),
+)
 
 
 @dataclass(frozen=True)
@@ -107,16 +114,32 @@ def temperature_c(root: Path) -> float | None:
 
 
 def power_w(root: Path) -> float | None:
-    """What the module takes in: the rail VDD_IN of Orin Nano and NX. Other boards have no such rail."""
+    """What the module takes: the sum of its ``power_rails``; None where one of them cannot be read."""
+    watts = _rails(root)
+    rails = _of_module(watts)
+    return sum(watts[name] for name in rails) if rails else None
+
+
+def power_rails(root: Path) -> tuple[str, ...]:
+    """The rails that ``power_w`` adds up, as the board calls them; empty where their sum is not known to be all."""
+    return _of_module(_rails(root))
+
+
+def _of_module(found: Container[str]) -> tuple[str, ...]:
+    return next((rails for rails in _RAILS if all(name in found for name in rails)), ())
+
+
+def _rails(root: Path) -> dict[str, float]:
+    """Watts of every rail that can be read."""
+    found = {}
     for sensor in _matches(root / "sys/class/hwmon", "hwmon*"):
         for label in _matches(sensor, "in*_label"):
-            if _text(label) == "VDD_IN":
-                channel = label.name[len("in") : -len("_label")]
-                volts = _number(sensor / f"in{channel}_input")
-                amperes = _number(sensor / f"curr{channel}_input")
-                if volts is not None and amperes is not None:
-                    return volts * amperes / 1e6  # millivolts, milliamperes
-    return None
+            channel = label.name[len("in") : -len("_label")]
+            millivolts = _number(sensor / f"in{channel}_input")
+            milliamperes = _number(sensor / f"curr{channel}_input")
+            if millivolts is not None and milliamperes is not None:
+                found[_text(label) or ""] = millivolts * milliamperes / 1e6
+    return found
 
 
 def throttle(root: Path) -> tuple[str, ...] | None:

@@ -58,6 +58,7 @@ class Measuring:
         self._energy: Energy | None = None
         self._open_ms = self._first_ms = 0.0
         self._before: Conditions | None = None
+        self._after: Conditions | None = None
 
     @property
     def begun(self) -> bool:
@@ -66,7 +67,7 @@ class Measuring:
 
     def found(self) -> Measured:
         """What was found so far; how many faces it answers right is not measured here."""
-        after = conditions.read()
+        after = self._after or conditions.read()
         before = self._before or after
         return Measured(
             subject=self.entrant.subject,
@@ -125,8 +126,10 @@ class Measuring:
             settled = settle(whole)
             times = sample(whole, self._seconds, f"{name}, frame to label", step)
             self._keep(WHOLE, 1, settled, times)
-            self._memory = _memory(empty, free)
             self._energy = self._measure_energy(timed, step)
+            # At once: what holds a GPU back is gone when it idles.
+            self._after = conditions.read()
+            self._memory = _memory(empty, free)
 
     def _faces(self, session: Runnable, batch: int) -> Timed:
         """From faces in host memory to answers there."""
@@ -134,7 +137,8 @@ class Measuring:
         return self._add(asking(session, faces), wanted)
 
     def _add(self, asks: Sequence[Callable[[], F32]], wanted: Sequence[F32]) -> Timed:
-        self._timed.append(Timed(self.entrant.name, asks, self.entrant.budget, wanted))
+        entrant = self.entrant
+        self._timed.append(Timed(entrant.name, asks, entrant.budget, wanted, entrant.fix))
         return self._timed[-1]
 
     def _whole(self, session: Runnable) -> Timed:

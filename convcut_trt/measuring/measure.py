@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -40,11 +40,6 @@ class Ratio:
             return cls(*map(float, np.exp([values.mean(), low, high])))
 
     @property
-    def faster(self) -> bool:
-        """Whether it is shown to be faster at all: the whole interval lies above 1."""
-        return self.low > 1
-
-    @property
     def verdict(self) -> str:
         """``same``: the interval lies within 2 %; ``faster`` or ``slower``: it lies on one side of 1 and not within
         2 %; ``inconclusive``: neither."""
@@ -75,10 +70,12 @@ class Timings:
         batch: Faces in a call.
         units: Engine -> of each unit its time, or float64 [P] its times, each side by side with the same one of the
             others.
+        flags: What was wrong with the machine meanwhile, see ``conditions.flags``.
     """
 
     batch: int
     units: Mapping[str, Sequence[F64] | F64]
+    flags: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def rounds(self) -> Mapping[str, F64]:
@@ -100,3 +97,7 @@ class Timings:
     def ratio(self, name: str, other: str) -> Ratio:
         """How many times as fast ``name`` is as ``other``."""
         return Ratio.of(self.log_ratios(name, other))
+
+    def verdict(self, name: str, other: str) -> str:
+        """``Ratio.verdict``; where there are flags ``inconclusive``, whatever the interval."""
+        return INCONCLUSIVE if self.flags else self.ratio(name, other).verdict

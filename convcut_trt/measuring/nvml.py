@@ -15,6 +15,7 @@ from typing import Any
 from convcut_trt.backends.probe import Gpu, Loader
 
 _CLOCK_SM, _CLOCK_MEMORY, _SENSOR_GPU = 1, 2, 0
+_POLICY_POWER, _POLICY_THERMAL = 0, 1
 # nvmlClocksEventReasons; the lowest bit, "idle", is no reason to worry and left out.
 _REASONS = {
     0x2: "application clocks",
@@ -35,6 +36,11 @@ _REASON_CALLS = (
 
 class _Memory(ctypes.Structure):
     _fields_ = [(name, ctypes.c_ulonglong) for name in ("total", "free", "used")]
+
+
+class _Violation(ctypes.Structure):
+    # When, in microseconds, and how long all in all, in nanoseconds.
+    _fields_ = [(name, ctypes.c_ulonglong) for name in ("referenceTime", "violationTime")]
 
 
 @contextmanager
@@ -123,6 +129,19 @@ class Device:
         if not any(self._ask(name, bits) for name in _REASON_CALLS):
             return None
         return tuple(text for bit, text in _REASONS.items() if bits.value & bit)
+
+    def held_by_power_ns(self) -> int | None:
+        """For how long its power limit has held its clocks down, nanoseconds: a counter."""
+        return self._violation(_POLICY_POWER)
+
+    def held_by_heat_ns(self) -> int | None:
+        """The same by heat."""
+        return self._violation(_POLICY_THERMAL)
+
+    def _violation(self, policy: int) -> int | None:
+        violation = _Violation()
+        known = self._ask("nvmlDeviceGetViolationStatus", violation, policy)
+        return violation.violationTime if known else None
 
     def _number(self, function: str, *arguments: int) -> int | None:
         value = ctypes.c_uint()

@@ -196,6 +196,19 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Times of one opening of a comparison: of blocks evenly spaced in time, each beside the other's of that block.
+
+    Attributes:
+        name_ms: Of the one, the geometric mean of its two calls in each block.
+        other_ms: Of the other.
+    """
+
+    name_ms: tuple[float, ...]
+    other_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Compared:
     """Two engines against each other, opened anew many times; see ``versus``.
 
@@ -215,6 +228,7 @@ class Compared:
         before: The machine.
         after: The same, after the last opening.
         flags: As in ``Measured``; where there is one, the verdict is ``inconclusive``.
+        blocks: Of each opening 100 blocks at most; empty in results from before they were kept.
     """
 
     name: str
@@ -232,6 +246,7 @@ class Compared:
     before: Conditions
     after: Conditions
     flags: Mapping[str, Any]
+    blocks: tuple[Blocks, ...] = ()
 
 
 @dataclass(frozen=True)

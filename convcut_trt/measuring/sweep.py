@@ -280,4 +280,6 @@ def _command(options: Namespace, asked: Asked) -> str:
     ]
     words.append(f"--batch {','.join(map(str, asked.batches))}")
     words.append(f"--seconds {asked.seconds:g} --openings {asked.openings}")
+    if asked.data is not None:
+        words.append(f"--data {Path(asked.data).resolve().name}")
     return " ".join(words)

@@ -26,6 +26,8 @@ WINDOW_CALLS = 10
 WINDOWS = 4
 SETTLED = 0.02
 _TOLD_S = 0.1  # between two words of progress
+FIX = "`convcut-trt verify` says more, and `convcut-trt build` makes a new one"
+"""What to do about an engine that answers wrong."""
 
 
 class Timed:
@@ -37,6 +39,7 @@ class Timed:
         asks: Sequence[Callable[[], F32]],
         budget: float,
         wanted: Sequence[F32] | None = None,
+        fix: str = FIX,
     ) -> None:
         """Nothing is called yet.
 
@@ -46,11 +49,12 @@ class Timed:
                 that an answer left over from the call before is seen.
             budget: Largest difference of a probability that is allowed.
             wanted: The right probabilities for each; None takes the first answer of each.
+            fix: What to do where an answer is wrong; ends the message.
         """
         self.calls = 0
         self.worst = 0.0
         """Largest difference of a probability so far."""
-        self._name, self._asks, self._budget = name, tuple(asks), budget
+        self._name, self._asks, self._budget, self._fix = name, tuple(asks), budget, fix
         self._wanted: list[F32 | None] = [None] * len(self._asks)
         if wanted is not None:
             self._wanted = list(wanted)
@@ -93,8 +97,7 @@ class Timed:
         if not worst <= self._budget:  # a NaN is not
             raise GateFailed(
                 f"{self._name} answered wrong at call {self.calls}: a probability is off by {worst:.2g}, "
-                f"{self._budget:g} is allowed, so its times mean nothing: `convcut-trt verify` says more, and "
-                "`convcut-trt build` makes a new one"
+                f"{self._budget:g} is allowed, so its times mean nothing: {self._fix}"
             )
         self.worst = max(self.worst, worst)
         self._good[place] = given

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from convcut_trt.backends.base import Runnable
+from convcut_trt.measuring import conditions
 from convcut_trt.measuring.measure import Timings
-from convcut_trt.measuring.timed import F32, F64, U8, Timed, asking, no_garbage_collection
+from convcut_trt.measuring.timed import F32, F64, FIX, U8, Timed, asking, no_garbage_collection
 
 LEAST = 8
 """Openings that a comparison needs."""
@@ -41,6 +42,7 @@ class Contender:
         batches: Faces of the calls, each uint8 [B, S, S, 3], taken in turns.
         budget: Largest difference of a probability that is allowed.
         wanted: The right probabilities of each batch, float32 [B, K]; None takes the first answer to each.
+        fix: What to do where it answers wrong; ends the message.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Contender:
     batches: Sequence[U8]
     budget: float
     wanted: Sequence[F32] | None = None
+    fix: str = FIX
 
 
 def opening(
@@ -55,6 +58,7 @@ def opening(
     seconds: float,
     random: np.random.Generator,
     quiet: bool = False,
+    at_end: Callable[[], None] = lambda: None,
 ) -> dict[str, F64]:
     """Opens every contender and calls them in turns.
 
@@ -63,6 +67,7 @@ def opening(
         seconds: Of the calls, a tenth of them to warm up.
         random: Draws the order of opening and of every block.
         quiet: Wait before each call until nobody's threads spin; for contenders with several.
+        at_end: Called right after the last call, while all are open still.
 
     Returns:
         Name -> milliseconds, float64 [blocks, 2]: the call in the block, and the one in its mirror image.
@@ -75,11 +80,13 @@ def opening(
         for place in random.permutation(len(contenders)):
             one = contenders[place]
             session = stack.enter_context(one.open())
-            timed[one.name] = Timed(one.name, asking(session, one.batches), one.budget, one.wanted)
+            asks = asking(session, one.batches)
+            timed[one.name] = Timed(one.name, asks, one.budget, one.wanted, one.fix)
         with no_garbage_collection():
             for _ in _until(seconds * WARM_UP_SHARE):
                 _block(timed, random, quiet)
             blocks = [_block(timed, random, quiet) for _ in _until(seconds * (1 - WARM_UP_SHARE))]
+        at_end()
     return {one.name: np.array([block[one.name] for block in blocks]) for one in contenders}
 
 
@@ -115,7 +122,12 @@ def _until(seconds: float) -> Iterator[None]:
 
 
 class Versus:
-    """A comparison, one opening after the other, every timed call quiet; it may end after any of them."""
+    """A comparison, one opening after the other, every timed call quiet; it may end after any of them.
+
+    Attributes:
+        before: The machine before the first opening.
+        after: The same right after the last call of the last one: what holds a GPU back is gone once it idles.
+    """
 
     def __init__(
         self,
@@ -133,6 +145,7 @@ class Versus:
         self._contenders, self._seconds, self._batch = tuple(contenders), seconds, batch
         self._random = np.random.default_rng(0)
         self._units: dict[str, list[F64]] = {one.name: [] for one in self._contenders}
+        self.before = self.after = conditions.read()
 
     def open_again(self) -> None:
         """One more opening.
@@ -140,9 +153,14 @@ class Versus:
         Raises:
             GateFailed: A wrong answer.
         """
-        samples = opening(self._contenders, self._seconds, self._random, quiet=True)
+        samples = opening(
+            self._contenders, self._seconds, self._random, quiet=True, at_end=self._look
+        )
         for name, times in samples.items():
             self._units[name].append(of_blocks(times))
+
+    def _look(self) -> None:
+        self.after = conditions.read()
 
     @property
     def openings(self) -> int:
@@ -152,7 +170,8 @@ class Versus:
     @property
     def timings(self) -> Timings:
         """What they gave: the units are the openings."""
-        return Timings(self._batch, {name: tuple(units) for name, units in self._units.items()})
+        units = {name: tuple(times) for name, times in self._units.items()}
+        return Timings(self._batch, units, conditions.flags(self.before, self.after))
 
 
 def of_blocks(times: F64) -> F64:

@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,36 @@ def test_a_peer_that_is_not_installed_is_left_out_and_said(
     assert [(one.name, one.other) for one in found.compared] == [(NAME, "there int8")]
     assert "fp16 against int8" in shown.out  # not the same bits
     assert f"bench {NAME} --against there --against gone" in found.command
+
+
+@pytest.mark.parametrize("name", ["torch", "torch-compile", "torch-tensorrt", "trtexec", "all"])
+def test_a_peer_whose_library_is_missing_is_left_out_and_said(
+    name: str, engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in ("bench.peer_torch", "bench.peer_gpu"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    torches = {
+        peer: make for peer, make in peers.PEERS.items() if "torch" in peer or peer == "trtexec"
+    }
+    options = Namespace(
+        engines=[str(engines / f"{NAME}.json")], against=[name, "there"], model=None, spin=False
+    )
+    taking, skipped = bench_entrants.chosen(options, {**torches, "there": there})
+    assert [one.name for one in taking] == [NAME, "there int8"]
+    assert set(skipped) == (set(torches) if name == "all" else {name})
+    said = capsys.readouterr().err
+    for peer, why in skipped.items():
+        assert "torch is not installed: pip install -e '.[lab,peers]'" in why
+        assert f"{peer} is left out: {why}" in said
+
+
+def test_a_missing_module_of_our_own_is_no_peer_that_is_not_installed(
+    engines: Path, tmp_path: Path
+) -> None:
+    known = {"lost": peers._later("peer_lost", "lost")}
+    with pytest.raises(ModuleNotFoundError, match=r"bench\.peer_lost"):
+        run_bench(engines, ["--against", "lost"], known, tmp_path / "bench.json")
 
 
 def test_all_takes_those_that_are_here(engines: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.inputs import Expected, random_map, random_tail
 from bench.kernel_plan import FACES, TAIL, Form, Plan
 from bench.kernels import run
 from bench.kernels_page import MET, NOT_MEASURED, NOT_MET, markdown, targets
+from bench.tails import BACKENDS
 from bench.turns import IN_GRAPH, WAITED, WAYS, Effort, Wrong
 from convcut_trt import preprocess
 from convcut_trt.errors import BackendMissing, CudaError
@@ -339,6 +341,9 @@ def test_every_part_runs_though_one_fails(
     monkeypatch.setattr("bench.__main__.run_part", part)
     assert bench_main(["--out", str(tmp_path), "--quick"]) == 1
     assert len(ran) == len(PARTS)
+    assert all(("--quick" in words) != ("--faces" in words) for words in ran)
+    benched = [words[words.index("--backend") + 1] for words in ran if words[0] == "bench.on_gpu"]
+    assert sorted(benched) == sorted(BACKENDS)
     assert capsys.readouterr().out.count("done") == len(PARTS) - 1
     monkeypatch.setattr("bench.__main__.run_part", lambda arguments, limit_s: "")
     assert bench_main(["--out", str(tmp_path)]) == 0
@@ -355,6 +360,30 @@ def test_a_part_without_a_gpu_says_so_and_fails(tmp_path: Path) -> None:
         assert run_part(command, 60) == "exit code 2"
     assert not list(tmp_path.glob("*.json"))
     assert run_part(["bench.kernels"], 0.01) == "ended after 0 s"
+
+
+def test_a_part_that_takes_too_long_may_write_what_it_has(tmp_path: Path) -> None:
+    from bench.__main__ import run_part
+
+    kept = tmp_path / "kept"
+    lines = (
+        "import time, pathlib",
+        f"pathlib.Path({str(tmp_path / 'begun')!r}).touch()",
+        "try: time.sleep(60)",
+        f"except KeyboardInterrupt: pathlib.Path({str(kept)!r}).touch()",
+    )
+    assert run_part(["timeit", "-n", "1", "-r", "1", *lines], 2) == "ended after 2 s"
+    assert (tmp_path / "begun").exists() and kept.exists()
+
+
+def test_a_part_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import __main__ as module
+
+    monkeypatch.setattr(module, "GRACE_S", 0.2)
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    start = time.monotonic()
+    assert module.run_part(["timeit", "-n", "1", "-r", "1", deaf], 1) == "ended after 1 s"
+    assert time.monotonic() - start < 30
 
 
 def test_the_page_shows_every_method_that_was_measured(gpu: FakeCuda, tmp_path: Path) -> None:

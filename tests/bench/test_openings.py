@@ -79,13 +79,16 @@ def test_a_delay_is_learnt_and_then_waited_for(monkeypatch: pytest.MonkeyPatch) 
         start = clock.now
         np.testing.assert_array_equal(delayed.run(faces)["probabilities"], ANSWER)
         takes.append(clock.now - start)
-    assert takes[: openings.FIRST - 1] == pytest.approx([0.010] * (openings.FIRST - 1), rel=1e-3)
-    assert takes[openings.FIRST - 1 :] == pytest.approx([0.0105] * 36, rel=1e-3)
-    assert delayed.delays_s == pytest.approx([0.0005] * 36, rel=1e-3)
-    slower = Delayed(Engine(clock, [0.010] * 100 + [0.020] * 100), 0.05)
-    for _ in range(200):
+    learnt = 2 * openings.FIRST - 1
+    assert takes[:learnt] == pytest.approx([0.010] * learnt, rel=1e-3)
+    assert takes[learnt:] == pytest.approx([0.0105] * (40 - learnt), rel=1e-3)
+    assert delayed.delays_s == pytest.approx([0.0005] * (40 - learnt), rel=1e-3)
+    # it goes along, and by the calls that count, of which each follows one that wakes the threads
+    slower = Delayed(Engine(clock, [0.015, 0.010] * 60 + [0.030, 0.020] * 60), 0.05)
+    for _ in range(240):
         slower.run(faces)
-    assert slower.delays_s[-1] == pytest.approx(0.001, rel=1e-3)  # it goes along
+    assert slower.delays_s[100] == pytest.approx(0.0005, rel=1e-3)
+    assert slower.delays_s[-1] == pytest.approx(0.001, rel=1e-3)
 
 
 def test_a_recording_goes_on_where_it_was_interrupted(

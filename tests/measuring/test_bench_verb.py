@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,80 +15,14 @@ from PIL import Image
 from convcut_trt.cli import main
 from convcut_trt.engine import open_session
 from convcut_trt.errors import EngineMismatch
+from convcut_trt.home import ZOO
 from convcut_trt.manifest import EngineManifest
-from convcut_trt.measuring import bench_verb, conditions, entrants, results, timed, versus
+from convcut_trt.measuring import bench_verb, conditions, entrants, results
 from convcut_trt.measuring.entrants import Entrant
-from convcut_trt.measuring.versus import Versus
+from convcut_trt.measuring.measure import log_ratio
+from tests.measuring.benching import NAME, QUICK
 
-NAME = "conv-cut-mini.fp16.onnxruntime"
-QUICK = ["--seconds", "0.03", "--openings", "8", "--batch", "1"]
-
-
-@pytest.fixture(autouse=True)
-def short_and_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engines: Path) -> None:
-    """A warm-up of a moment, a machine that nobody else uses, and the engines where they are looked for."""
-    monkeypatch.setattr(timed, "WARM_UP_S", 0.02)
-    monkeypatch.setattr(versus, "QUIET_S", 0)
-    # slow among the many objects of a test run
-    monkeypatch.setattr("convcut_trt.measuring.timed.gc.collect", lambda: 0)
-    monkeypatch.setattr(conditions, "flags", lambda before, after: {})
-    monkeypatch.setenv("CONVCUT_HOME", str(tmp_path / "home"))
-    shutil.copytree(engines, tmp_path / "home")
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[str, str]:
-    """Two engines that are the same but for their names."""
-    home = tmp_path / "home"
-    shutil.copyfile(home / f"{NAME}.json", home / "twin.json")
-    return str(home / f"{NAME}.json"), str(home / "twin.json")
-
-
-class Changed:
-    """An open engine, of whose answers some become something else."""
-
-    def __init__(self, session: Any, change: Callable[[Any], Any]) -> None:
-        self._session, self._change = session, change
-
-    def run(self, images: Any, out: Any = None) -> Any:
-        return self._change(self._session.run(images, out))
-
-    def __enter__(self) -> Changed:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._session.close()
-
-
-Change = Callable[[str, int, Callable[[Any], Any]], None]
-
-
-@pytest.fixture
-def at_call(monkeypatch: pytest.MonkeyPatch) -> Change:
-    """Makes something else of the answers of an engine from one of its calls on."""
-
-    def change(name: str, number: int, change: Callable[[Any], Any]) -> None:
-        def opened(manifest: EngineManifest, *, spin: bool) -> Any:
-            session, calls = open_session(manifest, spin=spin), count(1)
-            if manifest.path.stem != name:
-                return session
-            return Changed(
-                session, lambda answers: change(answers) if next(calls) >= number else answers
-            )
-
-        monkeypatch.setattr(entrants, "open_session", opened)
-
-    return change
-
-
-def wrong(answers: Any) -> Any:
-    """The classes in another order."""
-    return {**answers, "probabilities": answers["probabilities"][:, ::-1].copy()}
-
-
-def interrupted(answers: Any) -> Any:
-    """As Ctrl-C does."""
-    raise KeyboardInterrupt
+pytestmark = pytest.mark.usefixtures("short_and_alone")
 
 
 def test_the_engines_of_the_cache_are_measured(
@@ -137,6 +68,11 @@ def test_two_engines_are_compared(
     assert len(compared.log_ratios) == len(compared.name_ms) == len(compared.other_ms) == 8
     assert compared.low is not None and compared.high is not None
     assert compared.low <= compared.ratio <= compared.high
+    # what was said can be found again from the calls
+    assert len(compared.blocks) == 8
+    assert all(0 < len(b.name_ms) == len(b.other_ms) <= 100 for b in compared.blocks)
+    logs = [log_ratio(blocks.name_ms, blocks.other_ms) for blocks in compared.blocks]
+    assert logs == pytest.approx(compared.log_ratios, abs=0.02)
     assert compared.verdict in ("faster", "slower", "same", "inconclusive")
 
 
@@ -194,77 +130,25 @@ def test_labelled_faces_give_the_accuracy(tmp_path: Path) -> None:
     assert accuracy.share * 6 == pytest.approx(round(accuracy.share * 6))
 
 
-def test_an_engine_that_answers_wrong_meanwhile_ends_the_bench(
-    tmp_path: Path, pair: tuple[str, str], at_call: Change, capsys: Any
-) -> None:
-    at_call(NAME, 3, wrong)
-    output = tmp_path / "bench.json"
-    assert main(["bench", *pair, *QUICK, "-o", str(output), "--json"]) == 1
-    shown = capsys.readouterr()
-    reason = json.loads(shown.out)["reason"]
-    assert reason.startswith(f"{NAME} answered wrong at call 3")
-    assert f"convcut-trt: {reason}" in shown.err
-    assert not output.exists()  # there was nothing to keep yet
-
-
-def test_what_was_measured_before_a_wrong_answer_is_kept(
-    tmp_path: Path, pair: tuple[str, str], at_call: Change
-) -> None:
-    at_call("twin", 1, wrong)
-    output = tmp_path / "bench.json"
-    assert main(["bench", *pair, *QUICK, "-o", str(output)]) == 1
-    found = results.read(output)
-    assert not found.complete
-    assert [one.subject.name for one in found.measured] == [NAME]
-
-
-def test_ctrl_c_keeps_what_was_measured(
-    tmp_path: Path, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    def stop(self: bench_verb.Run, step: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(bench_verb.Run, "compare", stop)
-    output = tmp_path / "bench.json"
-    assert main(["bench", *pair, *QUICK, "-o", str(output)]) == 130
-    found = results.read(output)
-    assert not found.complete
-    assert [one.subject.name for one in found.measured] == [NAME, "twin"]
-    assert "what was measured is kept" in (shown := capsys.readouterr()).err
-    assert "not complete" in shown.out
-
-
-def test_ctrl_c_in_the_middle_of_a_comparison(
-    tmp_path: Path, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    open_again = Versus.open_again
-    openings: list[int] = []
-
-    def stop(self: Versus) -> None:
-        if len(openings) == 3:
-            raise KeyboardInterrupt
-        openings.append(1)
-        open_again(self)
-
-    monkeypatch.setattr(Versus, "open_again", stop)
-    output = tmp_path / "bench.json"
-    assert main(["bench", *pair, *QUICK, "-o", str(output)]) == 130
-    (compared,) = results.read(output).compared
-    assert (compared.openings, compared.verdict) == (3, "inconclusive")
-    assert len(compared.log_ratios) == 3
-
-
-def test_ctrl_c_before_anything_was_measured(tmp_path: Path, at_call: Change, capsys: Any) -> None:
-    at_call(NAME, 2, interrupted)
-    output = tmp_path / "bench.json"
-    assert main(["bench", *QUICK, "-o", str(output)]) == 130
-    assert not output.exists()
-    assert "nothing was measured yet" in capsys.readouterr().err
-
-
 def test_with_json_there_is_one_object_whatever_happens(capsys: Any) -> None:
     assert main(["bench", *QUICK, "--json", "--data", "gone"]) == 2
     assert json.loads(capsys.readouterr().out)["error"] == "InputError"
+
+
+def test_the_command_is_what_was_run_without_a_folder(tmp_path: Path) -> None:
+    for name in ("happiness", "sadness"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        Image.new("L", (48, 48)).save(tmp_path / "faces" / name / "1.png")
+    output, model = tmp_path / "bench.json", ZOO / "conv-cut-mini.onnx"
+    given = ["--seconds", "0.02", "--batch", "2,1", "--data", f"{tmp_path}/faces/"]
+    assert main(["bench", *given, "--model", str(model), "-o", str(output)]) == 0
+    assert results.read(output).command == (
+        f"convcut-trt bench {NAME} --seconds 0.02 --openings 12 --batch 2,1 --data faces "
+        "--model conv-cut-mini.onnx"
+    )
+    assert main(["bench", "--seconds", "0.02", "-o", str(output)]) == 0
+    command = results.read(output).command
+    assert command == f"convcut-trt bench {NAME} --seconds 0.02 --openings 12"
 
 
 def test_a_peer_takes_part(tmp_path: Path, capsys: Any) -> None:
@@ -326,12 +210,16 @@ def change_manifest(tmp_path: Path, **changes: Any) -> None:
         (["--batch", "64"], "was built for batches 1 to 16, not 64"),
         (["--openings", "7"], "give 8 or more"),
         (["-o", "no/such/folder/x.json"], "is no folder"),
+        (["-o", "."], ". is a folder: name a file in it"),
+        (["-o", "/proc/x.json"], "choose another file with -o"),  # not even root may write there
         (["--data", "gone"], "gone"),
     ],
 )
 def test_mistakes(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *given]) == 2
-    assert said in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "steady" not in shown.out  # before anything is measured
 
 
 @pytest.mark.parametrize(

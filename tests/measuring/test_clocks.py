@@ -1,6 +1,8 @@
 """The state of a GPU, read from the files of a Jetson and from NVML: what is there, and what is not."""
 
+import ctypes
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +75,34 @@ def test_cuda_and_nvml_may_count_the_gpus_in_different_orders(tmp_path: Path) ->
     assert not isinstance(gpus, str)
     states = [clocks.read(gpu, root=tmp_path, load=load) for gpu in gpus]
     assert [state and state.temperature_c for state in states] == [42, 41]
+
+
+class Violations(Nvml):
+    """One that also counts for how long a policy held the clocks down: nanoseconds by policy."""
+
+    def __init__(self, lasted: dict[int, int]) -> None:
+        super().__init__([BUS], {})
+        self._lasted = lasted
+
+    def nvmlDeviceGetViolationStatus(self, handle: Any, policy: int, answer: Any) -> int:  # noqa: N802
+        """As nvml.h has it: nvmlPerfPolicyType_t, and nvmlViolationTime_t with two numbers of 64 bits."""
+        if policy not in self._lasted:
+            return 3  # NVML_ERROR_NOT_SUPPORTED
+        assert ctypes.sizeof(answer._obj) == 16
+        numbers = (ctypes.c_uint64 * 2).from_buffer(answer._obj)
+        numbers[0], numbers[1] = 1_700_000_000_000_000, self._lasted[policy]
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("lasted", "power", "heat"),
+    [({0: 5_000_000, 1: 7}, 5_000_000, 7), ({0: 0}, 0, None), ({1: 2**40}, None, 2**40)],
+)
+def test_how_long_clocks_were_held_down(
+    tmp_path: Path, lasted: dict[int, int], power: int | None, heat: int | None
+) -> None:
+    state = clocks.read(root=tmp_path, load=machines.loader(Cuda(H200_GPU), Violations(lasted)))
+    assert state == State(held_by_power_ns=power, held_by_heat_ns=heat, source="NVML")
 
 
 @pytest.mark.parametrize("function", ["ClocksEventReasons", "ClocksThrottleReasons"])

@@ -133,6 +133,31 @@ def test_throttling_before_counts_too() -> None:
     assert list(flags(hot, LATER)) == ["throttled"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"power": 10}, {"power": 10}, ""),
+        ({"power": 10}, {"power": 2_500_010}, "by its power limit for 2.5 ms"),
+        ({"heat": 0}, {"heat": 10**9}, "by heat for 1e+03 ms"),
+        ({"power": 0, "heat": 0}, {"power": 10**6, "heat": 10**6}, "limit for 1 ms and by heat"),
+        ({}, {"power": 10**9}, ""),
+        ({"heat": 10**9}, {}, ""),
+    ],
+)
+def test_a_gpu_that_was_held_down_in_between(
+    before: dict[str, int], after: dict[str, int], said: str
+) -> None:
+    """Whatever the reasons of the two moments are: those of an idle GPU are none."""
+
+    def state(counted: dict[str, int]) -> State:
+        names = {f"held_by_{what}_ns": value for what, value in counted.items()}
+        return State(throttle=(), source="NVML", **names)  # type: ignore[arg-type]
+
+    found = flags(replace(QUIET, gpu=state(before)), replace(LATER, gpu=state(after)))
+    assert list(found) == (["throttled"] if said else [])
+    assert said in found.get("throttled", "")
+
+
 def test_its_own_work_is_not_that_of_others() -> None:
     assert others(QUIET, LATER) == 0
     assert others(QUIET, replace(LATER, busy_s=65.0)) == pytest.approx(0.25)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convcut_trt.measuring import energy
+from convcut_trt.measuring import energy, jetson
 from convcut_trt.measuring.energy import Counter, Sensor, meter, per_inference
 from tests.machines import FULL, H200_GPU, ORIN_NANO, Cuda, Nvml, files, loader
 from tests.models import quiet
@@ -159,6 +159,64 @@ def test_a_jetson_measures_its_module(tmp_path: Path, on_cpu: bool) -> None:
         assert found.window_s == 30
         found.start()
         assert found.joules() == pytest.approx(0, abs=0.1)
+
+
+def rails(*chips: dict[str, float]) -> dict[str, str]:
+    """Files of power monitors, each a chip with the watts of its rails, at 5 V."""
+    texts = {}
+    for chip, watts in enumerate(chips):
+        folder = f"sys/class/hwmon/hwmon{chip + 3}"
+        for channel, (name, value) in enumerate(watts.items(), 1):
+            texts[f"{folder}/in{channel}_label"] = f"{name}\n"
+            texts[f"{folder}/in{channel}_input"] = "5000\n"
+            texts[f"{folder}/curr{channel}_input"] = f"{value * 200:.0f}\n"
+        # the driver adds up shunt voltages too, which are no rail
+        texts[f"{folder}/in7_label"] = "sum of shunt voltages\n"
+        texts[f"{folder}/in7_input"] = "9000\n"
+    return texts
+
+
+AGX_ORIN = rails(
+    {"VDD_GPU_SOC": 10.0, "VDD_CPU_CV": 4.0, "VIN_SYS_5V0": 5.0},
+    {"NC": 0.0, "VDDQ_VDD2_1V8AO": 1.5},
+)
+THOR = rails({"VDD_GPU": 20.0, "VDD_CPU_SOC_MSS": 6.5, "VIN_SYS_5V0": 6.0}, {"VIN": 50.0})
+
+
+@pytest.mark.parametrize(
+    ("texts", "of", "watts"),
+    [
+        (ORIN_NANO, "the module (VDD_IN)", 6.0),
+        # the memory's rail is part of VIN_SYS_5V0
+        (AGX_ORIN, "the module (VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0)", 19.0),
+        # VIN has the carrier board in it
+        (THOR, "the module (VDD_GPU + VDD_CPU_SOC_MSS + VIN_SYS_5V0)", 32.5),
+        (rails({"VDD_IN": 15.0, "VDD_GPU_SOC": 9.0}), "the module (VDD_IN)", 15.0),
+    ],
+)
+def test_the_rails_of_a_module_are_added_up_and_named(
+    clock: Clock, tmp_path: Path, texts: dict[str, str], of: str, watts: float
+) -> None:
+    def call() -> None:
+        clock.now += 0.05
+
+    with meter(False, root=files(tmp_path, texts), load=loader()) as found:
+        assert found is not None
+        cost = per_inference(found, call, 1, 1.0, quiet)
+    assert cost is not None
+    assert cost.of == of
+    assert cost.watts == pytest.approx(watts)
+    assert jetson.power_w(tmp_path) == pytest.approx(watts)
+
+
+@pytest.mark.parametrize(
+    "missing", ["in1_label", "in2_input", "curr3_input"], ids=lambda name: f"without {name}"
+)
+def test_a_part_of_a_module_is_not_taken_for_the_whole(tmp_path: Path, missing: str) -> None:
+    texts = {k: v for k, v in AGX_ORIN.items() if not k.endswith(f"hwmon3/{missing}")}
+    with meter(True, root=files(tmp_path, texts), load=loader()) as found:
+        assert found is None
+    assert jetson.power_w(tmp_path) is None
 
 
 @pytest.mark.gpu

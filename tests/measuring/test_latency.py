@@ -34,6 +34,7 @@ class Known:
             face.tobytes(): answer for face, answer in zip(WORK.faces, WORK.wanted, strict=True)
         }
         self.batches: list[int] = []
+        self.open = False
         self._last = 0.0
 
     def run(self, images: np.ndarray, out: Any = None) -> dict[str, np.ndarray]:
@@ -61,7 +62,9 @@ def entrant(session: Known, clock: Clock) -> Entrant:
     @contextmanager
     def opened() -> Any:
         clock.now += 0.3
+        session.open = True
         yield session
+        session.open = False
 
     subject = replace(example().measured[0].subject, name="small", batch=(1, 4, 16))
     return Entrant(subject, WORK, opened, 1e-3, on_cpu=True)
@@ -137,6 +140,40 @@ def test_a_busy_machine_is_flagged(clock: Clock, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(conditions, "read", lambda: next(moments))
     found = measure(Known(clock), clock, [1]).found()
     assert found.flags == {"busy": "others took 60% of the CPU"}
+
+
+@pytest.mark.parametrize("metered", [False, True])
+def test_the_machine_is_read_right_after_the_last_call(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, metered: bool
+) -> None:
+    """What holds a GPU back is told at the moment alone, and gone when it idles."""
+
+    @contextmanager
+    def meter(on_cpu: bool) -> Any:
+        yield energy.Counter("a package", 4.0, lambda: 30 * clock.now) if metered else None
+
+    seen: list[tuple[bool, int]] = []
+
+    def read() -> conditions.Conditions:
+        seen.append((session.open, len(session.batches)))
+        return conditions.Conditions(at_s=clock.now, cores=2, own_s=0.0)
+
+    session = Known(clock)
+    monkeypatch.setattr(energy, "meter", meter)
+    monkeypatch.setattr(conditions, "read", read)
+    found = measure(session, clock, [1]).found()
+    assert seen == [(False, 0), (True, len(session.batches))]
+    assert found.after.at_s == pytest.approx(clock.now, abs=1e-3)
+
+
+def test_a_peer_that_answers_wrong_is_not_ours_to_build(clock: Clock) -> None:
+    own = entrant(Known(clock, 1), clock)
+    peer = replace(own, subject=replace(own.subject, kind="peer", flavour="torch"))
+    for one, said in ((own, "`convcut-trt build`"), (peer, "leave `--against torch` out")):
+        with pytest.raises(GateFailed, match=said) as caught:
+            Measuring(replace(one, open=entrant(Known(clock, 1), clock).open), (1,), 2.0).run(quiet)
+        assert ("convcut-trt" in str(caught.value)) == (one is own)
+        assert one.contender(1).fix in str(caught.value)
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 16), (4, 4), (5, 4), (16, 2), (40, 2)])

@@ -11,24 +11,31 @@ from convcut_trt.measuring.measure import Ratio, Timings, log_ratio
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict", "faster"),
+    ("low", "high", "verdict"),
     [
-        (1.03, 1.05, "faster", True),
-        (1.005, 1.05, "faster", True),
-        (0.95, 0.97, "slower", False),
-        (0.95, 0.999, "slower", False),
-        (0.985, 1.015, "same", False),
-        (1.001, 1.019, "same", True),  # shown to be faster, by less than matters
-        (0.982, 0.999, "same", False),
-        (0.97, 1.01, "inconclusive", False),
-        (0.99, 1.04, "inconclusive", False),
-        (0.0, math.inf, "inconclusive", False),
+        (1.03, 1.05, "faster"),
+        (1.005, 1.05, "faster"),
+        (0.95, 0.97, "slower"),
+        (0.95, 0.999, "slower"),
+        (0.985, 1.015, "same"),
+        (1.001, 1.019, "same"),  # shown to be faster, by less than matters
+        (0.982, 0.999, "same"),
+        (0.97, 1.01, "inconclusive"),
+        (0.99, 1.04, "inconclusive"),
+        (0.0, math.inf, "inconclusive"),
     ],
 )
-def test_verdicts(low: float, high: float, verdict: str, faster: bool) -> None:
-    ratio = Ratio((low + high) / 2, low, high)
-    assert ratio.verdict == verdict
-    assert ratio.faster == faster
+def test_verdicts(low: float, high: float, verdict: str) -> None:
+    assert Ratio((low + high) / 2, low, high).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict"),
+    [({}, "faster"), ({"busy": "others took 60% of the CPU"}, "inconclusive")],
+)
+def test_on_a_flagged_machine_nothing_is_shown(flags: dict[str, str], verdict: str) -> None:
+    times = {"one": np.full(9, 1.0), "two": np.full(9, 2.0)}
+    assert Timings(1, times, flags).verdict("one", "two") == verdict
 
 
 def test_noise_is_not_a_difference() -> None:

@@ -19,6 +19,7 @@ from convcut_trt.measuring.energy import Energy
 from convcut_trt.measuring.provenance import Machine
 from convcut_trt.measuring.results import (
     Accuracy,
+    Blocks,
     Compared,
     Measured,
     Memory,
@@ -76,7 +77,9 @@ def test_throughput() -> None:
 
 
 def moment(at: float) -> Conditions:
-    state = State(sm_mhz=1020.0, throttle=(), power_mode="MAXN", source="sysfs")
+    state = State(
+        sm_mhz=1020.0, throttle=(), held_by_power_ns=10**9, power_mode="MAXN", source="sysfs"
+    )
     return Conditions(at_s=at, cores=2, gpu=state, governor="performance", own_s=at / 2)
 
 
@@ -135,6 +138,7 @@ def example() -> Result:
         before=moment(1.0),
         after=moment(2.0),
         flags={},
+        blocks=(Blocks((1.0, 1.0025), (1.1, 1.1)), Blocks((0.9,), (1.0,))),
     )
     machine = Machine(
         "a GPU", "a CPU", 2, 2**30, "a GPU", "8.9", None, None, "13.0", None, "Linux x86_64"
@@ -166,6 +170,26 @@ def test_a_result_from_before_peers_could_be_skipped_is_read(tmp_path: Path) -> 
     assert results.read(path) == example()
 
 
+def test_a_result_from_before_blocks_and_counted_throttling_is_read(tmp_path: Path) -> None:
+    def older(values: Any) -> None:
+        (pair,) = values["compared"]
+        del pair["blocks"]
+        for moments in (*values["measured"], pair):
+            for when in ("before", "after"):
+                del (
+                    moments[when]["gpu"]["held_by_power_ns"],
+                    moments[when]["gpu"]["held_by_heat_ns"],
+                )
+
+    path = tmp_path / "result.json"
+    path.write_text(broken(older))
+    found = results.read(path)
+    assert found.compared[0].blocks == ()
+    gpu = found.measured[0].before.gpu
+    assert gpu is not None
+    assert (gpu.sm_mhz, gpu.held_by_power_ns, gpu.held_by_heat_ns) == (1020.0, None, None)
+
+
 def broken(change: Any) -> str:
     values = results.to_json(example())
     values = json.loads(json.dumps(values))
@@ -189,6 +213,10 @@ def broken(change: Any) -> str:
         (broken(lambda v: v["measured"][0]["series"][0].update(batch="1")), "'batch' must be int"),
         (broken(lambda v: v["compared"][0].update(log_ratios=["x"])), "log_ratios: .* float"),
         (broken(lambda v: v["measured"][0]["before"]["gpu"].update(throttle=7)), "must be list"),
+        (
+            broken(lambda v: v["compared"][0]["blocks"][1].update(name_ms=["x"])),
+            r"blocks\[1\]: name_ms",
+        ),
     ],
 )
 def test_a_file_that_is_no_result_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:

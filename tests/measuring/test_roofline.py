@@ -189,13 +189,23 @@ def test_an_estimate_calls_itself_one_and_has_a_range() -> None:
     assert found.expected_ms == pytest.approx(21.0)
     assert found.low_ms < found.expected_ms < found.high_ms
     assert found.high_ms / found.expected_ms == pytest.approx(roofline.ERRORS["fp32"])
-    assert "estimate" in found.text
-    assert found.against(40.0) == "50 % of the compute roof, limited by compute (estimate)"
+    within, beyond = found.high_ms * 0.99, found.high_ms * 1.01
+    assert found.against(20.0) == "100 % of the compute roof, limited by compute (estimate)"
+    assert found.against(within).endswith("limited by compute (estimate)")
+    assert found.against(beyond).endswith("limited by overhead (estimate)")
     assert found.against(100.0) == "20 % of the compute roof, limited by overhead (estimate)"
     with pytest.raises(InputError, match="above 0"):
         found.against(0.0)
     with pytest.raises(InputError, match="bf16"):
         estimate([], roofs(), 1, "bf16")
+
+
+def test_far_below_the_roof_the_estimate_still_says_what_limits() -> None:
+    """A validated estimate may expect a small share of the roof: that is no overhead."""
+    slow = roofs(speeds={"gemm": Speed(0.2)})
+    found = estimate([work(multiply_adds=10**9)], slow, 1, "fp32")
+    assert found.expected_ms == pytest.approx(100.0)
+    assert found.against(100.0) == "20 % of the compute roof, limited by compute (estimate)"
 
 
 @pytest.mark.parametrize("key", ["rtx4060ti", "orin-nano", "h200"])
@@ -205,7 +215,7 @@ def test_a_device_is_estimated_from_its_datasheet(key: str) -> None:
     assert found.low_ms < found.expected_ms < found.high_ms
     assert found.floor_ms < found.expected_ms
     assert found.low_ms >= len(found.layers) * roofline.GPU_FAST.overhead_us / 1e3
-    assert "not validated" in found.text and "estimate" in found.text
+    assert "not validated" in found.basis
     more = estimate_for(find(key), typed, batch=64)
     assert more.floor_ms > 10 * found.floor_ms
 
@@ -214,7 +224,7 @@ def test_a_power_mode_with_less_of_all_takes_longer() -> None:
     typed = typed_model(network("zoo"), "int8")
     modes = [estimate_for(find("agx-orin"), typed, 16, mode) for mode in ("MAXN", "30 W", "15 W")]
     assert modes[0].expected_ms < modes[1].expected_ms < modes[2].expected_ms
-    assert "30 W" in modes[1].text
+    assert "30 W" in modes[1].name
     with pytest.raises(InputError, match="no datasheet figures"):
         estimate_for(find("sm89"), typed)
 

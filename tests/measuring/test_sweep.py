@@ -134,7 +134,10 @@ def test_engines_are_built_measured_and_compared(real: Path) -> None:
     (compared,) = found.compared
     assert (compared.name, compared.other, compared.batch) == (FP16, FP32, 1)
     assert compared.openings == len(compared.log_ratios) == 8
-    assert "--sweep" in found.command
+    assert found.command == (
+        "convcut-trt bench --sweep --precision fp32,fp16 --mlp conv --backend onnxruntime "
+        "--batch 1 --seconds 0.02 --openings 8"
+    )
     assert str(real) not in (real / "sweep.json").read_text()
     for name in (FP32, FP16):
         assert list((real / "engines" / name).glob(f"{NETWORK}.*.json"))
@@ -360,6 +363,13 @@ def test_a_full_disk_is_no_fate_of_a_cell(
         with pytest.raises(kind) as caught:
             sweep_cell.work(cell, asked, tmp_path, None, step=lambda *step: None)
         assert type(caught.value) is kind
+
+
+def test_the_command_names_the_faces_without_their_folder(tmp_path: Path, stub: Stub) -> None:
+    faces = tmp_path / "faces.npz"
+    faces.write_bytes(b"never opened here")
+    assert run(tmp_path / "out", "--mlp", "conv", "--data", str(faces)) == 0
+    assert results.read(tmp_path / "out/sweep.json").command.endswith("--data faces.npz")
 
 
 def test_json_is_one_object(tmp_path: Path, stub: Stub, capsys: Any) -> None:

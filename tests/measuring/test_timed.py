@@ -47,6 +47,14 @@ def test_a_wrong_answer_ends_it_wherever_it_comes(clock: Clock, wrong_at: int) -
     assert len(engine.asked) == wrong_at
 
 
+def test_what_to_do_about_a_wrong_answer_is_said(clock: Clock) -> None:
+    wrong = [lambda: ANSWER[:, ::-1].copy()]
+    with pytest.raises(GateFailed, match="`convcut-trt verify` says more"):
+        Timed("x", wrong, 1e-3, [ANSWER])()
+    with pytest.raises(GateFailed, match="mean nothing: ask another$"):
+        Timed("x", wrong, 1e-3, [ANSWER], "ask another")()
+
+
 def test_an_answer_of_the_call_before_is_wrong(clock: Clock) -> None:
     left_over = np.array([[0.9, 0.1]], np.float32)
     call = Timed("x", [lambda: left_over] * 2, 1e-3, [left_over, ANSWER])

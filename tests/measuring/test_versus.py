@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from convcut_trt.errors import GateFailed
-from convcut_trt.measuring import timed, versus
+from convcut_trt.measuring import conditions, timed, versus
+from convcut_trt.measuring.conditions import Conditions
 from convcut_trt.measuring.versus import Contender, Versus, of_blocks, opening
 from tests.timing import ANSWER, FACES, Clock, Engine
 
@@ -136,6 +137,31 @@ def test_verdicts(clock: Clock, other: float, verdict: str) -> None:
     assert ratio.verdict == verdict
     assert ratio.value == pytest.approx(other / 0.010, rel=1e-3)
     assert compared.timings.batch == 1
+
+
+def test_the_machine_is_read_before_all_and_before_each_opening_is_closed(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What holds a GPU back is told at the moment alone, and gone when it idles."""
+    maker = Maker(clock, [], "a", 0.001)
+    seen: list[tuple[int, int]] = []
+
+    def read() -> Conditions:
+        seen.append((len(maker.made), sum(not engine.closed for engine in maker.made)))
+        calls = sum(len(engine.asked) for engine in maker.made)
+        return Conditions(at_s=calls, cores=2, swapped_pages=calls, own_s=0)
+
+    monkeypatch.setattr(conditions, "read", read)
+    compared = Versus([maker.contender(), Maker(clock, [], "b", 0.001).contender()], 0.1, batch=1)
+    assert compared.timings.flags == {}
+    for _ in range(3):
+        compared.open_again()
+    assert seen == [(0, 0), (1, 1), (2, 1), (3, 1)]
+    # after the last call of the last opening
+    assert compared.after.at_s == sum(len(engine.asked) for engine in maker.made)
+    assert compared.before.at_s == 0
+    assert list(compared.timings.flags) == ["swapped"]
+    assert compared.timings.verdict("a", "b") == "inconclusive"
 
 
 def test_drifts_cancel_out_within_a_block(clock: Clock) -> None:
