@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from onnxruntime.quantization import calibrate
 
 from convcut_trt import seam
 from convcut_trt.backends.onnxruntime import refusal
 from convcut_trt.errors import InputError
 from convcut_trt.gates import Step
+from convcut_trt.optional import load
 from convcut_trt.ranges import checked
 from convcut_trt.scratch import scratch_folder
 from convcut_trt.spec import INPUT
+
+onnxruntime = load("onnxruntime", "ort")
+calibrate = load("onnxruntime.quantization.calibrate", "ort")
 
 Range = tuple[float, float]
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
-import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +60,8 @@ _MODULES = frozenset(
         "requests",
     )
     + ("telnetlib", "yaml", "pty", "code", "codeop", "jsonpickle")
+    # These report to their makers, where `load` of convcut_trt.optional does not keep them from it.
+    + ("onnxruntime", "openvino")
 )
 _CALLS = frozenset(
     ("eval", "exec", "__import__", "os.system", "os.popen", "subprocess.getoutput")
@@ -121,6 +120,8 @@ def dangers(source: str) -> Iterator[str]:
         "np.load(path)",
         "np.load(path, allow_pickle=True)",
         "def f():\n    if x:\n        import socket",
+        "import onnxruntime",
+        "from onnxruntime.quantization import calibrate",
     ],
 )
 def test_what_is_dangerous_is_seen(source: str) -> None:
@@ -147,115 +148,6 @@ def test_every_exception_to_ruffs_security_rules_has_its_reason() -> None:
                     assert len(match[2].split()) >= 2, f"{file}: {line}"
                     found += 1
     assert found
-
-
-# --- what a run does ---
-
-
-def watched(place: Path, *verbs: tuple[object, ...]) -> dict[str, set[str]]:
-    """What was done by verbs, and by what they started, outside the folders that they may use."""
-    (place / "site").mkdir(exist_ok=True)
-    for name in ("home", "tmp", "here"):
-        (place / name).mkdir(exist_ok=True)
-    shutil.copy(ROOT / "tests" / "watcher.py", place / "site" / "sitecustomize.py")
-    log = place / "log"
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(place / "home"),
-        "TMPDIR": str(place / "tmp"),
-        "PYTHONPATH": os.pathsep.join((str(place / "site"), str(ROOT))),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "WATCHED_LOG": str(log),
-    }
-    for verb in verbs:
-        done = subprocess.run(
-            [sys.executable, "-m", "convcut_trt", *map(str, verb)],
-            env=environment,
-            cwd=place / "here",
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-    assert not list((place / "here").iterdir()) and not list((place / "tmp").iterdir())
-    found: dict[str, set[str]] = {"network": set(), "process": set(), "write": set()}
-    count = 0
-    for line in log.read_text().splitlines():
-        kind, what = json.loads(line)
-        count += 1
-        own = [place / "out", place / "tmp", place / "home" / ".cache", Path("/dev/null")]
-        if kind != "write" or not any(Path(what).is_relative_to(folder) for folder in own):
-            found[kind].add(what)
-    assert count
-    return found
-
-
-def check_quiet(found: dict[str, set[str]]) -> None:
-    assert not found["network"]
-    assert not found["write"]
-    # ldconfig and the compilers are how Python finds shared libraries; none of these is a shell.
-    known = {"git", "nvidia-smi", "ldconfig", "gcc", "cc", "ld", Path(sys.executable).name}
-    assert {Path(name).name for name in found["process"]} <= known
-
-
-PORTRAIT = ROOT / "examples" / "astronaut.png"
-CLIP = ROOT / "examples" / "faces.mp4"
-
-
-def test_the_watcher_sees(tmp_path: Path) -> None:
-    code = (
-        "import os, socket, subprocess, sys, pathlib\n"
-        "pathlib.Path(sys.argv[1]).write_text('x'); os.rename(sys.argv[1], sys.argv[1] + '2')\n"
-        "s = socket.socket(); s.settimeout(0.1)\n"
-        "try: s.connect(('127.0.0.1', 9))\n"
-        "except OSError: pass\n"
-        "subprocess.run([sys.executable, '-c', 'open(\"below\", \"w\")'], cwd=os.path.dirname(sys.argv[1]))\n"
-    )
-    shutil.copy(ROOT / "tests" / "watcher.py", tmp_path / "sitecustomize.py")
-    path = {"PYTHONPATH": str(tmp_path), "WATCHED_LOG": str(tmp_path / "log")}
-    subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "file"], env={**os.environ, **path}, check=True
-    )
-    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    wanted = [
-        ["write", str(tmp_path / "file")],
-        ["write", str(tmp_path / "file2")],
-        ["network", "('127.0.0.1', 9)"],
-        ["process", sys.executable],
-        ["write", str(tmp_path / "below")],
-    ]
-    assert all(entry in told for entry in wanted), told
-
-
-def test_predict_stays_off_the_network_and_in_its_folders(tmp_path: Path, engines: Path) -> None:
-    out = tmp_path / "out"
-    verb = ("predict", PORTRAIT, "--engine", engines, "--draw", out / "drawn.png")
-    check_quiet(watched(tmp_path, verb))
-    assert (out / "drawn.png").is_file()
-
-
-@pytest.mark.slow
-def test_every_verb_stays_off_the_network_and_in_its_folders(tmp_path: Path) -> None:
-    pytest.importorskip("cv2")
-    out = tmp_path / "out"
-    verbs: list[tuple[object, ...]] = [
-        ("build", "--backend", "onnxruntime", "-o", out),
-        ("build", "--backend", "onnxruntime", "--precision", "fp32"),
-        ("run", CLIP, "--engine", out, "--to", out / "run.mcap", "--to", "stdout"),
-        ("run", CLIP, "--engine", out, "--to", out / "run.mp4"),
-        ("verify", out / f"{ENGINE}.json"),
-        ("inspect", out / f"{ENGINE}.json"),
-        ("bench", out, "--seconds", "0.1"),
-        ("doctor",),
-    ]
-    for name in ("openvino", "tensorrt_rtx"):
-        if importlib.util.find_spec(name):
-            target = ["--target", "rtx4060ti"] if name == "tensorrt_rtx" else []
-            verbs.append(("build", "--backend", name.replace("_", "-"), *target, "-o", out))
-    check_quiet(watched(tmp_path, *verbs))
-    cache = tmp_path / "home" / ".cache" / "convcut-trt"
-    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    for path in (*cache.rglob("*"), *out.rglob("*")):
-        assert not path.stat().st_mode & 0o022, path
 
 
 # --- what files may name ---

@@ -30,7 +30,16 @@ _FENCE = re.compile(
 )
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
-_NEEDS = {"lab": "torch", "rtx": "tensorrt_rtx"}
+# What stands behind `run:`, an extra or another package, and the module that tells whether it is there.
+_NEEDS = {
+    "lab": "torch",
+    "rtx": "tensorrt_rtx",
+    "faces": "cv2",
+    "zenoh": "zenoh",
+    "dds": "cyclonedds",
+    "mcap": "mcap",
+    "mcap_ros2": "mcap_ros2",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ def blocks(page: Path) -> list[Block]:
             found["language"],
             dedent(found["body"]),
             found["run"] is not None,
-            _NEEDS.get(found["needs"] or ""),
+            _NEEDS[found["needs"]] if found["needs"] else None,
         )
         for found in _FENCE.finditer(page.read_text("utf-8"))
     ]

@@ -9,11 +9,26 @@ from pathlib import Path
 import pytest
 
 from convcut_trt import cli
-from tests.docs.pages import NAMES, ROOT, blocks, words_of
+from tests.docs.pages import DOCS, NAMES, ROOT, blocks, words_of
+from tests.packaging.smokes import LOOPBACK
+
+# They need a compiler, a server, ROS or a quiet machine, or there is nothing to do in them.
+NOTHING_TO_RUN = {
+    *("bench.md", "cpp.md", "plugin.md", "ros2.md", "triton.md"),
+    *("README.md", "api.md", "pictures.md", "security.md"),
+}
+# As LOOPBACK does for DDS: on this machine, and apart from all others.
+ZENOH = """{"listen": {"endpoints": ["tcp/127.0.0.1:0"]}, "scouting": {"multicast": {"enabled": false}}}"""
 
 
 def runnable() -> list[str]:
     return [name for name in NAMES if any(block.run for block in blocks(ROOT / name))]
+
+
+def test_a_page_that_leads_anybody_has_an_example_that_runs() -> None:
+    pages = {page.name for page in DOCS.glob("*.md")}
+    assert pages >= NOTHING_TO_RUN
+    assert pages - NOTHING_TO_RUN <= {Path(name).name for name in runnable()}
 
 
 @pytest.mark.slow
@@ -29,6 +44,9 @@ def test_examples_run(
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONVCUT_HOME", str(own_engines))
+    monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK.format(tag=tmp_path))
+    (tmp_path / "zenoh.json5").write_text(ZENOH)
+    monkeypatch.setenv("ZENOH_CONFIG", str(tmp_path / "zenoh.json5"))
     for block in blocks(ROOT / name):
         if not block.run or (block.needs and find_spec(block.needs) is None):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis.strategies import SearchStrategy
 
 from tests.fuzz.apart import Limits, Outcome, Read, Reader
 
-KEPT = Path(".hypothesis/fuzz")
+KEPT = Path(__file__).parents[2] / ".hypothesis" / "fuzz"
+"""Where ``fuzz`` keeps what it finds."""
 _ROUND = 200  # inputs from one seed; Hypothesis spends more and more on each of a longer round
 _SMALLER_S = 10.0  # for one finding
 
@@ -49,18 +51,19 @@ class Report:
     found: dict[str, tuple[Outcome, bytes]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Figures in a line, then every finding with where its input was kept."""
+        """Figures in a line, then every finding with where its input is kept."""
         inputs = sum(self.counts.values())
         rate = inputs / max(self.seconds, 1e-9)
         lines = [f"{inputs} inputs, {rate:.0f} a second: {self.counts}"]
-        for number, (outcome, content) in enumerate(self.found.values()):
-            path = KEPT / f"{number}.bin"
-            KEPT.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            lines.append(
-                f"--- {outcome.place}\n{outcome.detail[-2000:]}\n{path}: {content[:300]!r}"
-            )
+        for outcome, content in self.found.values():
+            told = f"{kept(content)}: {content[:300]!r}"
+            lines.append(f"--- {outcome.place}\n{outcome.detail[-2000:]}\n{told}")
         return "\n".join(lines)
+
+
+def kept(content: bytes) -> Path:
+    """Where an input is kept: by its hash, so that no two findings share a file."""
+    return KEPT / f"{hashlib.sha256(content).hexdigest()[:16]}.bin"
 
 
 class _Content(bytes):
@@ -75,7 +78,7 @@ class _WrongError(Exception):
 
 
 def fuzz(target: Target, reader: Reader, seconds: float | None = None) -> Report:
-    """Reads mutated inputs, the same ones each time.
+    """Reads mutated inputs, the same ones each time; what is wrong is also written into ``KEPT``.
 
     Args:
         target: What is read.
@@ -89,6 +92,9 @@ def fuzz(target: Target, reader: Reader, seconds: float | None = None) -> Report
     while True:
         _round(target, reader, report, number, end, target.few if seconds is None else _ROUND)
         report.seconds = time.monotonic() - begun
+        for _, content in report.found.values():
+            KEPT.mkdir(parents=True, exist_ok=True)
+            kept(content).write_bytes(content)
         if seconds is None or time.monotonic() > end:
             return report
         number += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.packaging.environments import EXAMPLES, Environment
-from tests.test_packaging import ROOT
+from tests.test_packaging import ROOT, run
 
 PATIENCE_S = 60
 COMPILE = """if True:
@@ -145,6 +145,30 @@ def dds(env: Environment) -> None:
     tag = LOOPBACK.format(tag=env.folder)
     apart = Environment(env.folder, {**env.variables, "CYCLONEDDS_URI": tag})
     hears(apart, (EXAMPLES / "robots" / "dds_listen.py",), "--to", "dds:/humans/faces")
+
+
+def lab(env: Environment) -> None:
+    """In the checkout, whose ``export`` this extra is for: a recipe is trained and becomes an engine."""
+    trained, models, engines = (env.folder / name for name in ("trained", "models", "engines"))
+    drawn = ("--data", "synthetic:160")
+    env.cc("train", "synthetic", *drawn, "--set", "training.epochs=1", "-o", trained, cwd=ROOT)
+    env.cc("evaluate", trained / "model.safetensors", *drawn, cwd=ROOT)
+    env.cc("export", trained / "model.safetensors", "-o", models, cwd=ROOT)
+    plain = ("--backend", "onnxruntime", "--precision", "fp32")
+    env.cc("build", models / "synthetic.onnx", *plain, "-o", engines)
+    said = env.cc("predict", EXAMPLES / "astronaut.png", "--engine", engines, "--json")
+    assert len(json.loads(said)["predictions"]) == 1
+
+
+def dev(env: Environment) -> None:
+    """In the checkout: its style and layering are checked, and tests of what needs no lab pass."""
+    ruff = env.python.with_name("ruff")
+    run([ruff, "check", "--quiet", "--no-cache", "convcut_trt"], ROOT)
+    run([env.python.with_name("lint-imports"), "--no-logo", "--no-cache"], ROOT)
+    files = ("fuzz/test_fuzzing.py", "robots/test_cdr.py", "robots/test_video.py")
+    tests = [ROOT / "tests" / file for file in files]
+    said = env.script("-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-rs", *tests)
+    assert " passed" in said and "skipped" not in said
 
 
 def peers(env: Environment) -> None:

@@ -30,7 +30,7 @@ def oldest(requirement: str) -> tuple[str, str]:
 def bounds(extras: set[str]) -> dict[str, str]:
     """The lower bounds of the core and of some extras."""
     text = (ROOT / "pyproject.toml").read_text()
-    listed = re.findall(r"^(dependencies|\w+) = \[(.*?)^?\]$", text, re.MULTILINE | re.DOTALL)
+    listed = re.findall(r"^(dependencies|\w+) = \[(.*?)\]$", text, re.MULTILINE | re.DOTALL)
     wanted = {"dependencies", *extras}
     found = [
         r for name, all_of in listed if name in wanted for r in re.findall(r'"([^"]+)"', all_of)
