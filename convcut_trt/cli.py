@@ -37,9 +37,6 @@ def main(arguments: Sequence[str] | None = None, peers: Peers | None = None) -> 
     if given and given[0] in lab.VERBS:
         return guarded(lambda: lab.run(given[0], given[1:]), as_json=False)
     options = _parser().parse_args(given)
-    if options.run is None:
-        print(f"{_ABOUT}\n\n{_WAY}", end="")
-        return 0
     if options.run is bench_verb.bench:
         if options.sweep:
             return guarded(lambda: sweep.sweep(options), as_json=options.json)
@@ -47,6 +44,12 @@ def main(arguments: Sequence[str] | None = None, peers: Peers | None = None) -> 
             return guarded(lambda: lab.run("bench", given[1:]), as_json=options.json)
         return guarded(lambda: bench_verb.bench(options, peers), as_json=options.json)
     return guarded(lambda: int(options.run(options)), as_json=options.json)
+
+
+def _show_the_way(options: argparse.Namespace) -> int:
+    """What stands in for a verb where there is none."""
+    print(f"{_ABOUT}\n\n{_WAY}", end="")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"convcut-trt {__version__}")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=_show_the_way, json=False)
     verbs = parser.add_subparsers(metavar="VERB")
     _add_build(verbs)
     _add_verify(verbs)

@@ -18,7 +18,7 @@ from convcut_trt.backends.preflight import free_memory
 from convcut_trt.backends.probe import Gpu, Loader
 from convcut_trt.backends.trt_flavours import RTX, TENSORRT, Flavour
 from convcut_trt.combinations import Fact
-from convcut_trt.errors import BackendMissing, ConvcutError
+from convcut_trt.errors import BackendMissing, ConvcutError, EngineMismatch
 from convcut_trt.home import zoo_names
 from convcut_trt.manifest import EngineManifest, manifests
 from convcut_trt.measuring import clocks, jetson, nvml
@@ -227,19 +227,21 @@ def _backend(name: str) -> str:
 
 
 def _engine(path: Path) -> str:
-    from convcut_trt.engine import Engine
+    from convcut_trt.engine import Engine, open_session
+    from convcut_trt.fit import misfit
 
     try:
         manifest = EngineManifest.read(path)
         manifest.check_files()
         if manifest.failed:
             return f"broken: failed at {', '.join(manifest.failed)} when it was verified; build it again"
-        backend = backends.get(manifest.flavour)
-        if reason := backend.can_run():
-            return f"sound, does not run here: {reason}"
+        if reason := misfit(manifest):
+            return f"does not run here: it {reason}"
         faces, expected = manifest.spec.witness_faces(path.parent)
-        with Engine(manifest, backend.open(manifest.engine)) as engine:
+        with Engine(manifest, open_session(manifest)) as engine:
             worst = float(np.abs(engine.infer(faces)["probabilities"] - expected).max())
+    except (BackendMissing, EngineMismatch) as error:
+        return f"does not run here: {error}"
     except ConvcutError as error:
         return f"broken: {error}"
     limit = float(manifest.budgets["witnesses"])

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from convcut_trt import backends
 from convcut_trt.backends.base import Session
-from convcut_trt.errors import EngineMismatch, InputError
-from convcut_trt.fit import build_command, misfit, newest
-from convcut_trt.home import engine_folder
-from convcut_trt.manifest import EngineManifest, find_manifest
+from convcut_trt.errors import ConvcutError, EngineMismatch, InputError
+from convcut_trt.fit import find
+from convcut_trt.manifest import EngineManifest
 from convcut_trt.pictures import load_picture
 from convcut_trt.preprocess import faces as faces_of
 from convcut_trt.spec import ModelSpec
@@ -244,28 +243,26 @@ def load(
     Raises:
         EngineMismatch: No engine fits this machine; the text names the build command.
         ManifestError: The engine has no manifest, or does not match it.
+        InputError: The system does not let it be looked up.
     """
-    path = Path(name)
     if trust is not None:
-        unknown = trusted(path, trust, backend)
+        unknown = trusted(Path(name), trust, backend)
         if require_verified:
-            raise EngineMismatch(f"{path.name} has no manifest, so nothing of it is verified")
+            raise EngineMismatch(f"{Path(name).name} has no manifest, so nothing of it is verified")
         return Engine(unknown, open_session(unknown, threads=threads, spin=spin))
-    if path.is_file() or path.suffix in (".json", ".engine", ".onnx"):
-        manifest = EngineManifest.read(find_manifest(path))
-        if reason := misfit(manifest, precision, backend):
+    while True:
+        manifest = find(name, precision, backend)
+        if require_verified and not manifest.verified:
             raise EngineMismatch(
-                f"{manifest.path.name} {reason}; run: {build_command(manifest.name, manifest)}"
+                f"{manifest.path.name} was checked on {manifest.verified_on} only: build it on this machine"
             )
-    else:
-        folder, model = (path, "*") if path.is_dir() else (engine_folder(), str(name))
-        manifest = newest(folder, model, precision, backend)
-    if require_verified and not manifest.verified:
-        raise EngineMismatch(
-            f"{manifest.path.name} was checked on {manifest.verified_on} only: build it on this machine"
-        )
-    manifest.check_files()
-    return Engine(manifest, open_session(manifest, threads=threads, spin=spin))
+        try:
+            manifest.check_files()
+            return Engine(manifest, open_session(manifest, threads=threads, spin=spin))
+        except ConvcutError:
+            if find(name, precision, backend) == manifest:
+                raise
+            # it was built anew in between, so that the files were its successor's, or gone
 
 
 def open_session(

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from convcut_trt.gates import Gate
+
+
+_FIXES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EACCES: "give this user the permission, or choose another folder",
+    errno.EPERM: "give this user the permission, or choose another folder",
+    errno.EROFS: "choose another folder",
+    errno.EMFILE: "allow more open files with `ulimit -n`",
+    errno.ENFILE: "close other programs",
+    errno.ENOMEM: "close other programs",
+    errno.ENOENT: "give another path",
+    errno.ENOTDIR: "give another path",
+    errno.EISDIR: "give another path",
+    errno.ELOOP: "give another path",
+    errno.ENAMETOOLONG: "give another path",
+}
+
+
+def of_system(error: OSError) -> str:
+    """What the system refused, as a sentence that names the file and the fix."""
+    place = "a file" if error.filename is None else error.filename
+    fix = _FIXES.get(error.errno or 0, "see whether the disk is sound, and try again")
+    return f"{place} could not be read or written ({error.strerror or error}): {fix}"
 
 
 class ConvcutError(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convcut_trt.errors import ConvcutError, InputError
+from convcut_trt.errors import ConvcutError, InputError, of_system
 
 T = TypeVar("T")
 _ABANDONED_S = 3600.0
@@ -115,6 +115,19 @@ def read_text(path: Path) -> str:
     if len(content) > _MOST_BYTES:
         raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
     return content.decode("utf-8")
+
+
+@contextlib.contextmanager
+def reading(kind: type[ConvcutError]) -> Iterator[None]:
+    """Around what looks paths up, also as a decorator: what the system refuses, as names that are too long.
+
+    Raises:
+        ConvcutError: Of this kind; the text names file and fix.
+    """
+    try:
+        yield
+    except OSError as problem:
+        raise kind(of_system(problem)) from problem
 
 
 def check_tree(values: Any) -> None:

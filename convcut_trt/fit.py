@@ -7,9 +7,10 @@ from pathlib import Path
 from convcut_trt import backends
 from convcut_trt.backends import probe
 from convcut_trt.backends.trt_flavours import FLAVOURS
-from convcut_trt.errors import ConvcutError, EngineMismatch
-from convcut_trt.home import DEFAULT_MODEL
-from convcut_trt.manifest import EngineManifest, manifests
+from convcut_trt.errors import ConvcutError, EngineMismatch, InputError
+from convcut_trt.fields import reading
+from convcut_trt.home import DEFAULT_MODEL, engine_folder
+from convcut_trt.manifest import EngineManifest, find_manifest, manifests
 
 
 def misfit(manifest: EngineManifest, precision: str | None = None, backend: str = "auto") -> str:
@@ -40,6 +41,38 @@ def misfit(manifest: EngineManifest, precision: str | None = None, backend: str 
     return _other_machine(manifest)
 
 
+@reading(InputError)
+def find(engine: str | Path, precision: str | None = None, backend: str = "auto") -> EngineManifest:
+    """The engine that a user names, if it fits.
+
+    Args:
+        engine: One of its files, a folder of engines, or the name of a model whose engines lie in
+            ``home.engine_folder``.
+        precision: See ``misfit``.
+        backend: See ``misfit``.
+
+    Raises:
+        EngineMismatch: There is none that fits; the text names the build command.
+        ManifestError: The file is no engine.
+        InputError: The system does not let it be looked up.
+    """
+    path = Path(engine)
+    if path.is_file() or path.suffix in (".json", ".engine", ".onnx"):
+        manifest = EngineManifest.read(find_manifest(path))
+        if reason := misfit(manifest, precision, backend):
+            raise EngineMismatch(
+                f"{manifest.path.name} {reason}; run: {build_command(manifest.name, manifest)}"
+            )
+        return manifest
+    if path.is_dir():
+        return newest(path, "*", precision, backend)
+    if path.name != str(engine):
+        raise EngineMismatch(
+            f"{engine} does not exist: give a folder of engines, or a model's name"
+        )
+    return newest(engine_folder(), path.name, precision, backend)
+
+
 def newest(folder: Path, model: str, precision: str | None, backend: str) -> EngineManifest:
     """The newest engine in a folder that fits.
 
@@ -56,6 +89,8 @@ def newest(folder: Path, model: str, precision: str | None, backend: str) -> Eng
     for path in manifests(folder, model):
         try:
             manifest = EngineManifest.read(path)
+            if model not in ("*", manifest.name):
+                continue  # as mine.v2 where mine is looked for
             reason = misfit(manifest, precision, backend)
         except ConvcutError as error:
             reasons.append(str(error))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convcut_trt.errors import InputError, SpecError
+from convcut_trt.fields import reading
 from convcut_trt.spec import ModelSpec
 
 ZOO = Path(__file__).parent / "zoo"
@@ -32,11 +33,12 @@ def zoo_names() -> list[str]:
     return sorted(path.name[: -len(".onnx")] for path in ZOO.glob("*.onnx"))
 
 
+@reading(InputError)
 def find_model(model: str | Path) -> Model:
     """Finds a model by zoo name, ``.onnx`` file, or directory with one model in it.
 
     Raises:
-        InputError: There is no such model.
+        InputError: There is no such model, or it cannot be read.
         SpecError: Its spec is missing, broken, or another model's.
     """
     path = Path(model)
@@ -73,11 +75,20 @@ def find_model(model: str | Path) -> Model:
 
 
 def engine_folder() -> Path:
-    """Where engines go without ``-o``: ``$CONVCUT_HOME``, else the user's cache folder."""
+    """Where engines go without ``-o``: ``$CONVCUT_HOME``, else the user's cache folder.
+
+    Raises:
+        InputError: This user has no home, as many in containers.
+    """
     given = os.environ.get("CONVCUT_HOME")
     if given:
         return Path(given)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise InputError(
+            "this user has no home folder to keep engines in: set CONVCUT_HOME to a folder for them"
+        ) from None
     return Path(cache) / "convcut-trt"
 
 

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from convcut_trt.errors import ConvcutError, InputError
-from convcut_trt.fields import read_json
-from convcut_trt.gates.failure import SCHEMA, SUFFIX
-from convcut_trt.manifest import EngineManifest, find_manifest, gates_of
+from convcut_trt.fields import read_json, reading
+from convcut_trt.gates.failure import SCHEMA
+from convcut_trt.manifest import FAILED, EngineManifest, find_manifest, gates_of
 from convcut_trt.ranges import Ranges
 from convcut_trt.spec import ModelSpec
 
 _KNOWN = "an .onnx, .engine, manifest, spec or ranges file, or labelled faces"
 
 
+@reading(InputError)
 def describe(path: Path) -> dict[str, Any]:
     """Facts about a file of ours, or about a file or folder of labelled faces.
 
     Raises:
-        InputError: No such file, none of ours, or faces that cannot be used.
+        InputError: No such file, none of ours, one that cannot be read, or faces that cannot be used.
         ManifestError: An engine whose manifest does not match it.
     """
     if path.is_dir() or path.suffix in (".npz", ".csv"):
@@ -33,7 +34,7 @@ def describe(path: Path) -> dict[str, Any]:
         return _spec(ModelSpec.read(path))
     if path.name.endswith(".ranges.json"):
         return _ranges(Ranges.read(path))
-    if path.name.endswith(SUFFIX):
+    if path.name.endswith(FAILED):
         report = read_json(path, SCHEMA, InputError, "build the engine again")
         gates_of(report)
         return {**report.values, "kind": "report of a failed build"}

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convcut_trt.errors import InputError
+from convcut_trt.errors import ConvcutError, InputError
 
 VERBS = {
     "train": "train a model by a recipe",
@@ -56,6 +56,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 
     Raises:
         InputError: No checkout, or a Python before 3.11.
+        ConvcutError: It was killed.
     """
     root = checkout()
     if sys.version_info < (3, 11):
@@ -69,6 +70,20 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     # Ctrl-C goes to both: this one waits for what the other makes of it, which may be a result to keep.
     former = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
-        return subprocess.call(command, env=environment)
+        code = subprocess.call(command, env=environment)
     finally:
         signal.signal(signal.SIGINT, former)
+    if code == -signal.SIGINT:  # before it could handle it
+        raise KeyboardInterrupt
+    if code < 0:
+        raise ConvcutError(_death(verb, -code))
+    return code
+
+
+def _death(verb: str, number: int) -> str:
+    if number == signal.SIGKILL:
+        return (
+            f"{verb} was killed (SIGKILL), most likely because memory ran out: close other programs, or give it a "
+            "smaller batch or fewer pictures"
+        )
+    return f"{verb} was ended by signal {number} ({signal.strsignal(number)}): call it again"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convcut_trt.errors import ManifestError
-from convcut_trt.fields import Fields, canonical, read_json, sha256, write_json
+from convcut_trt.fields import Fields, canonical, read_json, reading, sha256, write_json
 from convcut_trt.gates import BUDGETS, Gate
 from convcut_trt.spec import ModelSpec
 
@@ -18,7 +18,9 @@ SCHEMA = 2
 STAND_IN = "onnxruntime-cpu (stand-in)"
 _FIX = "build the engine again with `convcut-trt build`"
 _SEAL = "manifest_sha256"
-_OTHERS = (".spec.json", ".ranges.json", ".failed.json")
+FAILED = ".failed.json"
+"""Ends the name of the report that a failed build leaves."""
+_OTHERS = (".spec.json", ".ranges.json", FAILED)
 
 
 @dataclass(frozen=True)
@@ -232,11 +234,12 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+@reading(ManifestError)
 def find_manifest(path: Path) -> Path:
     """The manifest of an engine given by its manifest, its ``.engine`` or its typed ``.onnx``.
 
     Raises:
-        ManifestError: There is none: without a manifest a file is not an engine.
+        ManifestError: There is none: without a manifest a file is not an engine. Or it cannot be read.
     """
     if path.suffix not in (".json", ".engine", ".onnx"):
         raise ManifestError(f"{path} is no engine: give its .engine, its .onnx or its manifest")
@@ -253,7 +256,13 @@ def find_manifest(path: Path) -> Path:
     return manifest
 
 
+@reading(ManifestError)
 def manifests(folder: Path, model: str = "*") -> list[Path]:
-    """The manifests in a folder, by name; other JSON files of ours are none."""
-    found = sorted(folder.glob(f"{model}.*.json"))
+    """The manifests in a folder whose names start with a model's, by name; other JSON files of ours are none.
+
+    Raises:
+        ManifestError: The folder cannot be read.
+    """
+    start = "" if model == "*" else f"{model}."
+    found = sorted(path for path in folder.glob("*.*.json") if path.name.startswith(start))
     return [path for path in found if not path.name.endswith(_OTHERS)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from convcut_trt.draw import Overlay
 from convcut_trt.engine import Engine, load
 from convcut_trt.errors import InputError
 from convcut_trt.faces.detect import Detector, crop_margin, detector
+from convcut_trt.fields import write_file
 from convcut_trt.home import DEFAULT_MODEL
 from convcut_trt.pictures import load_picture, shown_name
 from convcut_trt.preprocess import crop_box
@@ -40,10 +43,10 @@ def predict(options: Namespace) -> int:
             "--box says where the face is and --detector looks for it: give one of them"
         )
     files: list[Path] = options.files
-    targets = None if options.draw is None else _targets(options.draw, files)
     for file in files:
         if file.suffix.lower() in _VIDEOS:
             raise InputError(f"{file} is no picture: convcut-trt run {file} --to out.mp4")
+    targets = None if options.draw is None else _targets(options.draw, files)
     find = None if options.detector is None else detector(options.detector)
     if options.box is None and find is None:
         print(
@@ -126,9 +129,36 @@ def _print(rows: Sequence[dict[str, Any]], classes: Sequence[str], *, places: bo
 
 
 def _targets(target: Path, files: Sequence[Path]) -> list[Path]:
+    """Where each picture is drawn to."""
     if len(files) > 1 and target.suffix:
         raise InputError(f"--draw {target} is one file for {len(files)} pictures: give a folder")
-    return [target] if target.suffix else [target / f"{file.stem}.png" for file in files]
+    targets = [target] if target.suffix else [target / f"{file.stem}.png" for file in files]
+    _format(targets[0])
+    given, taken = {os.path.realpath(file) for file in files}, set[str]()
+    for path in targets:
+        place = os.path.realpath(path)
+        if place in given:
+            raise InputError(
+                f"--draw {target} would replace the picture {path} itself: give another place"
+            )
+        if place in taken:
+            raise InputError(
+                f"--draw {target} would draw two of the pictures to {path}: draw them one by one"
+            )
+        taken.add(place)
+    return targets
+
+
+def _format(target: Path) -> str:
+    """What Pillow calls the kind of picture that a file's ending means."""
+    from PIL import Image
+
+    format = Image.registered_extensions().get(target.suffix.lower(), "")
+    if format not in Image.SAVE:
+        raise InputError(
+            f"--draw {target} is no kind of picture that can be written: give a .png or .jpg path"
+        )
+    return format
 
 
 def _draw(answer: _Answer, classes: Sequence[str], target: Path) -> None:
@@ -136,12 +166,13 @@ def _draw(answer: _Answer, classes: Sequence[str], target: Path) -> None:
 
     picture = load_picture(answer.file)  # anew: all of them would fill the memory
     height, width = picture.shape[:2]
-    drawn = Overlay(classes, width, height).draw(picture, answer.faces)
+    drawn, content = Overlay(classes, width, height).draw(picture, answer.faces), io.BytesIO()
     try:
+        Image.fromarray(drawn).save(content, _format(target))
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(drawn).save(target)
     except (OSError, ValueError) as error:
         raise InputError(
             f"--draw {target} cannot be written ({error}): give a .png or .jpg path"
         ) from None
+    write_file(target, content.getvalue())
     print(f"drawn: {target}", file=sys.stderr)

@@ -14,6 +14,7 @@ from typing import Any
 
 from convcut_trt.errors import InputError
 from convcut_trt.fields import Fields, read_json, write_json
+from convcut_trt.spec import NAME
 
 SCHEMA = 1
 METHODS = ("minmax", "percentile", "entropy")
@@ -110,7 +111,7 @@ class Ranges:
         return max(-low, high)
 
     def _check_whole(self, source: str) -> None:
-        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+        if not NAME.fullmatch(self.name):
             raise InputError(f"{source}: the name {self.name!r} is no model's; {_FIX}")
         if self.method not in METHODS:
             raise InputError(

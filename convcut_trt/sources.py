@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,7 @@ from convcut_trt.optional import load
 from convcut_trt.pictures import SUFFIXES, list_pictures, load_picture, shown_name
 
 Pixels = NDArray[np.uint8]
+_DIGITS = 9  # of a camera's index: OpenCV takes an int of C
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,13 +250,14 @@ def open_source(name: str | Path | int, rate: float | None = None) -> Source:
         BackendMissing: It takes a library that is not installed; the text names the extra.
     """
     text = str(name)
-    if Path(text).is_dir():
+    # os.path, as pathlib raises where a part of an address or a pipeline is longer than a file's name may be
+    if os.path.isdir(text):
         if recordings := sorted(Path(text).glob("*.mcap")):  # a bag of rosbag2
             raise InputError(f"{text} is a bag: give the recording in it, {recordings[0]}")
         return Pictures(Path(text), rate)
     if rate is not None:
         raise InputError(f"{text!r} is no folder of pictures: it has a rate of its own")
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _DIGITS:
         return Capture(int(text), live=True)
     for start, module in _TRANSPORTS.items():
         if text.startswith(start):
@@ -263,12 +266,12 @@ def open_source(name: str | Path | int, rate: float | None = None) -> Source:
         return _open("convcut_trt.robots.mcap_log", text)
     if "://" in text or "!" in text:
         return Capture(text, live=True)
-    if not Path(text).exists():
+    if not os.path.exists(text):
         raise InputError(
             f"{text!r} is no file, folder or camera: give a video file, a folder of pictures, a camera's index "
             "like 0, an address like rtsp://... or zenoh:KEY, or a GStreamer pipeline"
         )
-    return Capture(text, live=not Path(text).is_file())
+    return Capture(text, live=not os.path.isfile(text))
 
 
 def _open(module: str, target: str) -> Source:

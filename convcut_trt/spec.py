@@ -20,6 +20,8 @@ INPUT = "images"
 OUTPUTS = ("logits", "probabilities", "map")
 MAX_SIZE = 512
 """Pixels a side that a network may take: all faces of the gates are held in memory at once."""
+NAME = re.compile(r"\w[\w.+-]{0,99}")
+"""What models may be called: files, topics and folders are named after them."""
 _FIX = "export the model again with `convcut-trt export`"
 
 
@@ -96,9 +98,9 @@ class ModelSpec:
             provenance=fields.get("provenance", dict),
             reject=fields.optional("reject", float) or 0.0,
         )
-        if not re.fullmatch(r"\w[\w.+-]*", spec.name):
+        if not NAME.fullmatch(spec.name):
             raise SpecError(
-                f"{fields.source}: the field 'name' must be letters and digits, it names files; {_FIX}"
+                f"{fields.source}: the field 'name' must be at most 100 letters and digits, it names files; {_FIX}"
             )
         if len(spec.classes) < 2 or len(set(spec.classes)) != len(spec.classes):
             raise SpecError(f"{fields.source}: needs at least two classes, each once; {_FIX}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convcut_trt.backends import trt_plan
 from convcut_trt.errors import InputError
-from convcut_trt.fields import sha256
+from convcut_trt.fields import reading, sha256
 from convcut_trt.home import find_model
 from convcut_trt.manifest import STAND_IN, EngineManifest, now
 from convcut_trt.spec import OUTPUTS
@@ -14,6 +14,7 @@ from convcut_trt.spec import OUTPUTS
 UNKNOWN = "unknown"
 
 
+@reading(InputError)
 def trusted(path: Path, model: str | Path, backend: str = "auto") -> EngineManifest:
     """What stands for the manifest of an engine that has none. It is not verified, and is written nowhere.
 
@@ -25,7 +26,8 @@ def trusted(path: Path, model: str | Path, backend: str = "auto") -> EngineManif
         backend: Who opens it; ``auto`` goes by the file.
 
     Raises:
-        InputError: No such file, no such model, or the engine has a manifest, which is then the way to open it.
+        InputError: No such file, or one that cannot be read; no such model; or the engine has a manifest, which is
+            then the way to open it.
         SpecError: As ``home.find_model``.
     """
     if not path.is_file() or path.suffix not in (".engine", ".onnx"):

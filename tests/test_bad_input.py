@@ -147,6 +147,10 @@ def picture(content: bytes, name: str = "face.png") -> Case:
     return lambda place: ["predict", place.write(name, content), "--engine", place.engines]
 
 
+def engine(name: str, *verb: object) -> Case:
+    return lambda place: [*(verb or ("predict", PORTRAIT)), "--engine", name]
+
+
 def claims_to_be_huge() -> bytes:
     """A PNG of 1 x 1 whose header says 60,000 x 60,000."""
     buffer = io.BytesIO()
@@ -229,6 +233,27 @@ CASES: dict[str, tuple[Case, str]] = {
             *("--draw", place.root / "x.png"),
         ],
         "folder",
+    ),
+    "engines of no folder": (engine("/no/such/folder"), "give a folder of engines, or a model's"),
+    "engines of a home": (engine("~/engines"), "~/engines does not exist"),
+    "engines of no folder, run": (engine("no/such", "run", PORTRAIT.parent), "does not exist"),
+    "engines of no folder, bench": (lambda place: ["bench", "/no/such/folder"], "does not exist"),
+    "engines of no folder, --against": (
+        lambda place: ["bench", place.engines, "--against", "/no/such/folder"],
+        "neither an engine",
+    ),
+    "a pattern for an engine": (engine("a**b"), "no engine of a**b in"),
+    "a long name for an engine": (engine("a" * 300), "give another path"),
+    "a long name for an engine's file": (engine("a" * 300 + ".json"), "give another path"),
+    "a long name for a model": (lambda place: build(place, "a" * 300), "give another path"),
+    "a long name to inspect": (lambda place: ["inspect", "a" * 300], "give another path"),
+    "a long name to trust": (
+        lambda place: [*engine("a" * 300 + ".onnx")(place), "--trust", MODEL],
+        "give another path",
+    ),
+    "a long name to draw to": (
+        lambda place: ["predict", PORTRAIT, "--engine", place.engines, "--draw", "a" * 300],
+        "--draw",
     ),
     "inspecting nothing": (
         lambda place: ["inspect", place.root / "nothing.onnx"],

@@ -2,14 +2,22 @@
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from convcut_trt import combinations, doctor
+from convcut_trt.backends.probe import Gpu
 from convcut_trt.combinations import Combination
+from convcut_trt.errors import BackendMissing
+from convcut_trt.manifest import EngineManifest
 from tests import machines
+from tests.building import make
+from tests.gpu.machine import Machine, machine
 from tests.machines import FULL, H200_GPU, ORIN_GPU, ORIN_NANO, RTX_GPU, THOR, THOR_GPU, Cuda, Nvml
 
 GPU: dict[str, Any] = {"driver": None, "cuda": None, "problem": None, "board": None, "devices": []}
@@ -119,6 +127,47 @@ def test_a_library_that_does_not_load_says_why(
     assert any("nvidia-l4t-dla-compiler" in problem["fix"] for problem in report["problems"])
     assert report["healthy"]
     assert "known problems here" in doctor.text(report)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Machine]:
+    """A fake GPU on which TensorRT 10.3 builds."""
+    builder = "convcut_trt.backends.tensorrt.TensorRT.build"
+    with machine(tmp_path) as found, mock.patch(builder, lambda _, *given: found.build(*given)):
+        yield found
+        found.check()
+
+
+def engine_here(manifest: EngineManifest) -> str:
+    """What is said of an engine that is alone in its folder."""
+    folder = manifest.path.parent
+    report = doctor.examine(folder, root=folder / "root", load=machines.loader())
+    (state,) = report["engines"].values()
+    assert report["healthy"] is not state.startswith("broken")
+    return str(state)
+
+
+@pytest.mark.parametrize("tail", ["native", "kernel"])
+def test_the_witnesses_of_an_engine_are_replayed_on_its_gpu(
+    tmp_path: Path, device: Machine, tail: str
+) -> None:
+    manifest = make(tmp_path / "engines", backend="tensorrt", tail=tail)
+    assert engine_here(manifest).startswith("runs here, 16 witnesses within")
+    failed = ({**manifest.gates[0], "verdict": "fail"},)
+    replace(manifest, gates=failed).write(manifest.path)
+    assert engine_here(manifest).startswith(f"broken: failed at {failed[0]['name']}")
+
+
+def test_a_sound_engine_that_cannot_run_here_is_not_broken(tmp_path: Path, device: Machine) -> None:
+    manifest = make(tmp_path / "engines", backend="tensorrt", tail="kernel")
+    other = Gpu("other", (8, 7), "13.0")
+    with mock.patch("convcut_trt.backends.probe.gpu", lambda: other):
+        assert "does not run here: it was built for sm_89" in engine_here(manifest)
+    lacking = mock.Mock(side_effect=BackendMissing("no NVRTC: pip install nvidia-cuda-nvrtc"))
+    with mock.patch("convcut_trt.gpu.nvrtc.compile_kernel", lacking):
+        assert engine_here(manifest) == f"does not run here: {lacking.side_effect}"
+    device.trt.__version__ = "10.13.3"
+    assert "here: sm_89, TensorRT 10.13.3" in engine_here(manifest)
 
 
 @pytest.mark.parametrize(

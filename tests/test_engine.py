@@ -1,6 +1,7 @@
 """Running engines: what ``load`` opens and refuses, and what ``Engine`` answers."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,34 @@ def test_load_takes_the_newest_that_fits(
     monkeypatch.setenv("CONVCUT_HOME", str(own_engines))
     with cc.load("conv-cut-mini", precision="fp16") as engine:
         assert engine.manifest.date.startswith("2099")
+
+
+def test_load_takes_no_engine_of_a_model_whose_name_goes_on(
+    own_engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = EngineManifest.read(own_engines / f"{ENGINE}.json")
+    name = "conv-cut-mini.v2"
+    other = replace(first, name=name, spec=replace(first.spec, name=name), date="2099-01-01")
+    other.write(own_engines / f"{name}.fp16.onnxruntime.json")
+    monkeypatch.setenv("CONVCUT_HOME", str(own_engines))
+    for wanted in ("conv-cut-mini", name):
+        with cc.load(wanted) as engine:
+            assert engine.manifest.name == wanted
+    with pytest.raises(cc.EngineMismatch, match="no engine of conv-cut in"):
+        cc.load("conv-cut")
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "~/engines", "no/such/", "./conv-cut-mini"])
+def test_load_of_a_folder_that_is_not_there(name: str) -> None:
+    with pytest.raises(cc.EngineMismatch, match="does not exist: give a folder of engines, or a"):
+        cc.load(name)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, f"{'a' * 300}.json", f"{'a' * 300}.onnx", "a/" * 3000])
+@pytest.mark.parametrize("trust", [None, "conv-cut-mini", "a" * 300])
+def test_load_of_a_name_that_no_file_can_have(name: str, trust: str | None) -> None:
+    with pytest.raises(cc.ConvcutError, match="give an"):
+        cc.load(name, trust=trust)
 
 
 @pytest.mark.parametrize(

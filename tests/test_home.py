@@ -41,6 +41,12 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
         home.find_model(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".onnx", "a/" * 3000, "a\0b"])
+def test_a_name_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(InputError, match="give an"):
+        home.find_model(name)
+
+
 @pytest.mark.parametrize("name", ["model.pt", "model.engine", "model.json", "model"])
 def test_what_is_no_onnx_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
@@ -80,6 +86,22 @@ def test_where_engines_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert home.engine_folder() == tmp_path / ".cache" / "convcut-trt"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="users of POSIX")
+def test_a_user_without_a_home_is_told_of_convcut_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)  # as of a number that a container was started with
+
+    for name in ("CONVCUT_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(InputError, match="set CONVCUT_HOME"):
+        home.engine_folder()
+    monkeypatch.setenv("CONVCUT_HOME", "engines")
+    assert home.engine_folder() == Path("engines")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file modes of POSIX")

@@ -26,6 +26,12 @@ def test_the_report_of_a_failed_build(tmp_path: Path) -> None:
     assert (found["gates"], found["cause"]) == ([GATE], "a scale")
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".onnx", "a/" * 3000])
+def test_a_name_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(InputError, match="give an"):
+        describe(Path(name))
+
+
 @pytest.mark.parametrize(
     "gates",
     [

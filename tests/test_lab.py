@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,32 @@ def test_a_verb_runs_its_module(verb: str, monkeypatch: pytest.MonkeyPatch) -> N
     module = MODULES[verb][0]
     runnable = module if "." in module else f"{module}.__main__"
     assert importlib.util.find_spec(runnable) is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "says"),
+    [
+        (
+            -signal.SIGKILL,
+            2,
+            "train was killed (SIGKILL), most likely because memory ran out: close",
+        ),
+        (-signal.SIGSEGV, 2, "train was ended by signal 11"),
+        (-signal.SIGINT, 130, "stopped"),
+    ],
+)
+def test_a_verb_that_is_killed_is_told(
+    code: int,
+    exit_code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dying = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {-code})"]
+    call = subprocess.call
+    monkeypatch.setattr(subprocess, "call", lambda command, env: call(dying, env=env))
+    assert main(["train", "x", "--data", "y"]) == exit_code
+    assert says in capsys.readouterr().err
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

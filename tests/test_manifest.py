@@ -14,7 +14,7 @@ import pytest
 from convcut_trt import home
 from convcut_trt.errors import ConvcutError, ManifestError
 from convcut_trt.fields import canonical, sha256
-from convcut_trt.manifest import SCHEMA, STAND_IN, EngineManifest, find_manifest
+from convcut_trt.manifest import SCHEMA, STAND_IN, EngineManifest, find_manifest, manifests
 
 STEM = "conv-cut-mini.fp16.tensorrt-rtx.sm89"
 
@@ -228,6 +228,21 @@ def test_a_file_without_a_manifest_is_no_engine(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         with pytest.raises(ManifestError, match=r"has no manifest a\.json beside it"):
             find_manifest(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".engine", ".onnx"])
+def test_an_engine_whose_name_no_file_can_have(suffix: str) -> None:
+    with pytest.raises(ManifestError, match="give"):
+        find_manifest(Path("a" * 300 + suffix))
+
+
+@pytest.mark.parametrize("model", ["*", "conv-cut-mini", "conv*", "/a", "a**b", "[", "conv-cut"])
+def test_the_name_of_a_model_is_no_pattern(manifest: EngineManifest, model: str) -> None:
+    folder = manifest.path.parent
+    for name in ("conv-cut-mini.spec.json", "conv-cut-mini.x.failed.json", "notes.json"):
+        (folder / name).touch()
+    found = manifests(folder, model)
+    assert found == ([manifest.path] if model in ("*", "conv-cut-mini") else [])
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", "engine", "a.png"])

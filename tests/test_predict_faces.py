@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,12 @@ def test_the_answer_is_that_of_engine_predict(
         (["camera.MKV", "--draw", "out.mp4"], "convcut-trt run"),
         ([PORTRAIT, "--detector", "whole", "--draw", "no-picture.mp4"], ".png"),
         ([PORTRAIT, PORTRAIT, "--draw", "one.png"], "give a folder"),
+        ([PORTRAIT, PORTRAIT, "--draw", "drawn"], "two of the pictures"),
+        # Pillow reads these, and cannot write them, or not in colour.
+        *(
+            ([PORTRAIT, "--draw", f"x{ending}"], ".png")
+            for ending in (".psd", ".mpg", ".xpm", ".cur", ".ras", ".xbm", ".hdf", ".y")
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -149,6 +156,58 @@ def test_a_mistake_is_one_sentence(
     said = capsys.readouterr()
     assert named in said.err and "Traceback" not in said.err and said.out == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["a.png", "--draw", "."], "would replace the picture a.png itself"),
+        (["a.png", "--draw", "a.png"], "would replace the picture a.png itself"),
+        (["a.png", "--draw", "x/../a.png"], "itself"),
+        (["a.png", "--draw", "link.png"], "itself"),
+        (["link.png", "--draw", "a.png"], "itself"),
+        (["a.png", "--draw", "x"], None),
+        (["x/1.png", "y/1.png", "--draw", "x"], "itself"),
+        (["x/1.png", "y/1.png", "--draw", "out"], "two of the pictures to out/1.png"),
+    ],
+)
+def test_drawing_replaces_no_picture_of_the_user(
+    engines: Path,
+    arguments: list[str],
+    says: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures = [tmp_path / name for name in ("a.png", "x/1.png", "y/1.png")]
+    for number, path in enumerate(pictures):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (40, 40), 100 + number).save(path)
+    (tmp_path / "link.png").symlink_to("a.png")
+    before = [path.read_bytes() for path in pictures]
+    assert call("predict", *arguments, "--engine", engines) == (0 if says is None else 2)
+    said = capsys.readouterr().err
+    assert (says or "drawn: x/a.png") in said and "Traceback" not in said
+    assert [path.read_bytes() for path in pictures] == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_drawing_that_cannot_be_written_leaves_the_former_one(
+    engines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = tmp_path / "drawn.png"
+    drawn.write_bytes(b"a former drawing")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        code = call("predict", PORTRAIT, "--engine", engines, "--draw", drawn)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 2
+    assert f"{drawn} could not be written" in capsys.readouterr().err
+    assert drawn.read_bytes() == b"a former drawing"
+    assert list(tmp_path.iterdir()) == [drawn]
 
 
 def test_without_opencv_the_extra_is_named(

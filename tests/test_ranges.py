@@ -70,6 +70,8 @@ HASH = "d" * 64
         ({"schema": SCHEMA + 1}, f"has schema {SCHEMA + 1}"),
         ({"schema": ...}, "'schema' is missing"),
         ({"name": ...}, "'name' is missing"),
+        ({"name": "../up"}, "the name '../up' is no model's"),
+        ({"name": "a" * 101}, "is no model's"),
         ({"onnx_sha256": 5}, "'onnx_sha256' must be str"),
         ({"method": "guess"}, "method 'guess' is none of minmax"),
         ({"tensors": []}, "'tensors' must be dict"),

@@ -69,7 +69,10 @@ def test_round_trip(tmp_path: Path, spec: ModelSpec) -> None:
     ("field", "value"),
     [
         *((field, ...) for field in ("name", "classes", "size", "network", "witnesses")),
-        *(("name", value) for value in (5, "", "../up", "a/b", "/etc/a", "..", ".hidden", "a\0")),
+        *(
+            ("name", value)
+            for value in (5, "", "../up", "a/b", "/etc/a", "..", ".hidden", "a\0", "a" * 101)
+        ),
         ("onnx_sha256", None),
         ("classes", ["happy"]),
         ("classes", ["happy", "happy"]),

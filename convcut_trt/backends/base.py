@@ -33,7 +33,6 @@ class BuildOptions:
         targets: Devices to build for; empty means the GPU of this machine.
         workspace_mib: Cap on the builder's scratch memory on the GPU. None is all of the GPU's memory,
             or ``preflight.WORKSPACE_MIB`` where it shares the machine's.
-        optimization_level: The builder's 0 to 5; None leaves its default.
         timeout_s: Seconds after which the build is given up; None waits as long as it takes.
         timing_cache: Folder that keeps the builder's timings for the next build; None keeps none.
     """
@@ -41,7 +40,6 @@ class BuildOptions:
     batch: tuple[int, int, int] = (1, 1, 1)
     targets: tuple[Device, ...] = ()
     workspace_mib: int | None = None
-    optimization_level: int | None = None
     timeout_s: float | None = None
     timing_cache: Path | None = None
 
@@ -53,8 +51,6 @@ class BuildOptions:
             )
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise InputError(f"workspace of {self.workspace_mib} MiB: give 1 or more, or nothing")
-        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
-            raise InputError(f"optimization level {self.optimization_level} is not 0 to 5")
 
 
 @dataclass(frozen=True)

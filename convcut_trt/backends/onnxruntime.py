@@ -156,7 +156,14 @@ def refusal(onnxruntime: ModuleType, name: str, failure: type[ConvcutError]) -> 
     """Turns onnxruntime's own errors over the model ``name`` into ``failure``."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     # They have no common base below Exception, and newer versions have more of them.
-    classes = ("Fail", "InvalidGraph", "InvalidArgument", "InvalidProtobuf", "NotImplemented")
+    classes = (
+        "Fail",
+        "InvalidGraph",
+        "InvalidArgument",
+        "InvalidProtobuf",
+        "NoSuchFile",
+        "NotImplemented",
+    )
     kinds = tuple(getattr(state, each) for each in (*classes, "RuntimeException", "EPFail"))
     try:
         yield

@@ -98,7 +98,6 @@ class TensorRT:
             batch=options.batch,
             capabilities=capabilities if options.targets else (),
             workspace_mib=options.workspace_mib,
-            optimization_level=options.optimization_level,
             timing_cache=None if cache is None else str(cache.resolve()),
         )
         outcome = build_apart(self._flavour.title, request.to_json(), progress, options.timeout_s)
@@ -170,7 +169,6 @@ class TensorRT:
             batch=(size, size, size),
             capabilities=(),
             workspace_mib=None,
-            optimization_level=None,
             layers_only=True,
         )
         outcome = build_apart(self._flavour.title, request.to_json(), no_progress, None)

@@ -37,7 +37,6 @@ class Request:
         batch: Smallest, usual, largest.
         capabilities: (major, minor) to build for; empty for the GPU of this machine.
         workspace_mib: Or None.
-        optimization_level: Or None.
         timing_cache: Absolute path of a folder, or None.
         layers_only: Read the network, and build nothing.
     """
@@ -47,7 +46,6 @@ class Request:
     batch: tuple[int, int, int]
     capabilities: tuple[tuple[int, int], ...]
     workspace_mib: int | None
-    optimization_level: int | None
     timing_cache: str | None = None
     layers_only: bool = False
 
@@ -163,8 +161,6 @@ def _configure(trt: ModuleType, config: Any, request: Request, workspace_mib: in
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
-    if request.optimization_level is not None:
-        config.builder_optimization_level = request.optimization_level
     if flavour.has(Feature.USER_ALLOCATION, trt):
         # Without it an engine may allocate while it runs, which no CUDA graph can hold.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)

@@ -98,7 +98,8 @@ def build_apart(title: str, request: str, progress: Progress, timeout_s: float |
         raise kind(report["error"], log=said)
     if timed_out.is_set():
         raise BuildError(
-            f"{title} was stopped after {timeout_s:g} s, while {phase}: allow more time", log=said
+            f"{title} was stopped after {timeout_s:g} s, while {phase}: give BuildOptions a longer timeout_s",
+            log=said,
         )
     raise BuildError(_death(title, code, phase, said[-_LAST_WORDS:]), log=said)
 

@@ -20,7 +20,6 @@ MOST_FACES = 16
 _AT_ONCE = 16  # tensors
 _BATCH = 4  # more than one face, as they may leak into each other
 _END = OUTPUTS[1]
-_TURNS = ("Reshape", "Transpose")
 
 
 @dataclass(frozen=True)

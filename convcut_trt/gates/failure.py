@@ -12,9 +12,9 @@ from convcut_trt.fields import write_json
 from convcut_trt.gates import Gate
 from convcut_trt.gates.cause import first_parting
 from convcut_trt.gates.judge import Case
+from convcut_trt.manifest import FAILED
 
 SCHEMA = 1
-SUFFIX = ".failed.json"
 _FACES = 8
 
 
@@ -65,7 +65,7 @@ def _of_proof(candidate: Candidate) -> str:
 
 def report_path(folder: Path, stem: str) -> Path:
     """Where the report of a failed engine lies."""
-    return folder / f"{stem}{SUFFIX}"
+    return folder / f"{stem}{FAILED}"
 
 
 def write_report(

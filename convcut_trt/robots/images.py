@@ -1,4 +1,4 @@
-"""ROS images as our frames and back: raw pixels in place, JPEG and PNG through Pillow.
+"""ROS images as our frames: raw pixels in place, JPEG and PNG through Pillow.
 
 The encodings are those of ``frames.FORMATS``, whose names are ROS's own. All have 8 bits a channel, so
 ``is_bigendian`` means nothing here and is not looked at.
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcut_trt.errors import InputError
-from convcut_trt.frames import FORMATS, Layout, frame_size
+from convcut_trt.frames import FORMATS, Layout
 from convcut_trt.pictures import decode_picture
 from convcut_trt.robots.cdr import Buffer
-from convcut_trt.robots.messages import CompressedImage, Header, Image
+from convcut_trt.robots.messages import CompressedImage, Image
 from convcut_trt.sources import Frame
 
 CODECS = ("jpeg", "jpg", "png", "tiff", "webp")
@@ -69,22 +69,6 @@ def to_frame(image: Image) -> NDArray[np.uint8]:
             "its height, step and encoding do not fit, correct its publisher"
         )
     return layout.view(image.data)
-
-
-def from_frame(frame: NDArray[np.uint8], format: str, header: Header) -> Image:
-    """A frame as an image message, its rows copied without gaps.
-
-    Args:
-        frame: See ``frames.Layout.view`` for the shapes.
-        format: One of ``frames.FORMATS``.
-        header: When and by which camera it was taken.
-
-    Raises:
-        InputError: The array is no frame of this format.
-    """
-    width, height = frame_size(frame, format)
-    step = width * FORMATS[format]
-    return Image(header, height, width, format, 0, step, frame.tobytes())
 
 
 def frame_of(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
+from pathlib import Path
 
 from convcut_trt.engine import load
 from convcut_trt.errors import InputError
@@ -16,6 +18,7 @@ from convcut_trt.faces.detect import detector
 from convcut_trt.health import Health
 from convcut_trt.home import DEFAULT_MODEL
 from convcut_trt.robots.sinks import About, Sink, open_sink
+from convcut_trt.robots.video import part_of
 from convcut_trt.sources import open_source
 from convcut_trt.stream import Stream, stop_on_signals
 from convcut_trt.track import Tracking
@@ -30,6 +33,9 @@ def run(options: Namespace) -> int:
         raise InputError("--json keeps stdout for the summary: leave out --json or --to stdout")
     if len(set(addresses)) != len(addresses):
         raise InputError("one --to is given twice: the results would be mixed up there")
+    for to in addresses:
+        if _same_file(to, options.source) or _same_file(part_of(to), options.source):
+            raise InputError(f"--to {to} would replace what is read: give another place")
     tracking = _tracking(options)
     with ExitStack() as opened:
         engine = opened.enter_context(load(options.engine or DEFAULT_MODEL, trust=options.trust))
@@ -62,6 +68,13 @@ def run(options: Namespace) -> int:
     else:
         print(summary(health), file=sys.stderr)
     return 0
+
+
+def _same_file(one: str | Path, other: str) -> bool:
+    try:
+        return os.path.isfile(other) and os.path.samefile(one, other)
+    except OSError:  # one is not there, or no file at all
+        return False
 
 
 def _tracking(options: Namespace) -> Tracking:

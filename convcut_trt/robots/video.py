@@ -10,6 +10,7 @@ After a power cut an .avi or .mkv plays as far as it was written, an .mp4 does n
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,12 @@ _LONGEST_NS = 10 * 10**9  # between two frames; a longer silence is cut out
 _SPARE = 16 * 2**20  # bytes left on a disk that count as a full one
 
 
+def part_of(path: str | Path) -> Path:
+    """What a video is called until it is whole."""
+    stem, ending = os.path.splitext(path)
+    return Path(f"{stem}.part{ending}")
+
+
 class Writer:
     """Pictures of one size into a video file.
 
@@ -55,7 +62,7 @@ class Writer:
         """
         self._cv2: Any = load("cv2", "faces")
         self._path, self._rate = path, rate
-        self._part = path.with_name(f"{path.stem}.part{path.suffix}")
+        self._part = part_of(path)
         self._file: Any = None
         self.written = 0
         try:

@@ -111,7 +111,7 @@ def test_only_a_build_for_a_gpu_that_shares_its_memory_is_asked(
     monkeypatch.setattr(preflight, "check", check)
     monkeypatch.setattr(preflight, "free_memory", lambda: Memory(1, 2))
     request = trt_build.Request(
-        "tensorrt-rtx", str(tmp_path / "model.onnx"), (1, 1, 1), capabilities, given, None
+        "tensorrt-rtx", str(tmp_path / "model.onnx"), (1, 1, 1), capabilities, given
     )
     with pytest.raises(Stopped) as caught:
         trt_build.build(request, no_progress)

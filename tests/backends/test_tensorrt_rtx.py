@@ -124,7 +124,7 @@ def test_a_fixed_batch_graph_is_held_to(tmp_path: Path) -> None:
 
 def test_limits_reach_the_builder(tmp_path: Path) -> None:
     path = models.write(tmp_path / "small.onnx")
-    assert build(path, workspace_mib=64, optimization_level=1).engine
+    assert build(path, workspace_mib=64).engine
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_a_target_that_rtx_has_no_engines_for(tmp_path: Path, name: str, said: s
 
 def test_a_capability_the_builder_does_not_know(tmp_path: Path) -> None:
     path = models.write(tmp_path / "small.onnx")
-    request = trt_build.Request("tensorrt-rtx", str(path), (1, 1, 1), ((9, 9),), None, None)
+    request = trt_build.Request("tensorrt-rtx", str(path), (1, 1, 1), ((9, 9),), None)
     with pytest.raises(InputError, match="does not build for SM99: it knows .*SM89"):
         trt_build.build(request, no_progress)
 
@@ -209,7 +209,7 @@ def test_an_engine_allocates_nothing_while_it_runs_and_loses_nothing_by_it(
     path = models.write(tmp_path / "small.onnx")
     asked = build(path, batch=(1, 2, 4)).engine
     monkeypatch.setattr(Feature.USER_ALLOCATION, "first", {"tensorrt-rtx": None})
-    request = trt_build.Request("tensorrt-rtx", str(path), (1, 2, 4), ((8, 9),), None, None)
+    request = trt_build.Request("tensorrt-rtx", str(path), (1, 2, 4), ((8, 9),), None)
     unasked = bytes(trt_build.build(request, no_progress)[1])
     # It drops one region of memory, that of the shapes, from the text of the plan, and no operation.
     assert 0 < len(unasked) - len(asked) < 1024
@@ -219,7 +219,7 @@ def test_an_engine_allocates_nothing_while_it_runs_and_loses_nothing_by_it(
 def test_rtx_keeps_no_timings(tmp_path: Path) -> None:
     path = models.write(tmp_path / "small.onnx")
     request = trt_build.Request(
-        "tensorrt-rtx", str(path), (1, 1, 1), ((8, 9),), None, None, str(tmp_path / "timings")
+        "tensorrt-rtx", str(path), (1, 1, 1), ((8, 9),), None, str(tmp_path / "timings")
     )
     with pytest.raises(InputError, match="leave --timing-cache out"):
         trt_build.build(request, no_progress)

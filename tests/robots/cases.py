@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
+import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import convcut_trt.robots.foxglove  # noqa: F401  # its messages are among the classes, too
+from convcut_trt.frames import FORMATS, frame_size
 from convcut_trt.robots import messages as m
 from convcut_trt.robots.idl import Message
 
@@ -73,6 +76,13 @@ CASES: dict[str, Message] = {
     ),
     "no diagnostics": m.DiagnosticArray(),
 }
+
+
+def raw_image(frame: NDArray[np.uint8], format: str, header: m.Header) -> m.Image:
+    """A frame as a camera sends it, its rows without gaps."""
+    width, height = frame_size(frame, format)
+    step = width * FORMATS[format]
+    return m.Image(header, height, width, format, 0, step, frame.tobytes())
 
 
 def classes() -> list[type[Message]]:

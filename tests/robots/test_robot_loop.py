@@ -174,6 +174,38 @@ def test_a_mistake_is_one_sentence(
     assert words in said.err and "Traceback" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("source", "to"),
+    [
+        ("clip.avi", "clip.avi"),
+        ("clip.avi", "./clip.avi"),
+        ("clip.avi", "link.mp4"),
+        ("link.mp4", "clip.avi"),
+        (
+            "clip.part.avi",
+            "clip.avi",
+        ),  # what a killed loop has left, and the next one would write over
+        ("clip.mcap", "clip.mcap"),
+    ],
+)
+def test_what_is_read_is_not_written_over(
+    engines: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    to: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.avi", "clip.part.avi", "clip.mcap"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "link.mp4").symlink_to("clip.avi")
+    assert run(source, "--to", to, "--engine", engines, "--detector", "whole") == 2
+    assert f"--to {to} would replace what is read" in capsys.readouterr().err
+    for name in ("clip.avi", "clip.part.avi", "clip.mcap"):
+        assert (tmp_path / name).read_bytes() == name.encode()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_well(engines: Path, folder: Path, number: int) -> None:
     command = [sys.executable, "-m", "convcut_trt", "run", str(folder), "--rate", "1"]

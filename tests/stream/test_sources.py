@@ -18,6 +18,10 @@ from convcut_trt.sources import Capture, Pictures, open_source
 from convcut_trt.stream import Result, Stream
 from tests.stream.loop import FakeEngine, picture
 
+# Longer than the path of a file may be, and than a name in it.
+LONG_ADDRESS = f"rtsp://camera/1?token={'a' * 5000}"
+LONG_PIPELINE = f"v4l2src {'! videoconvert ' * 20}! appsink"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -116,6 +120,8 @@ def test_a_video_file_is_answered_whole_with_the_containers_times(
         ("2", 2, 0),
         ("rtsp://camera/1", "rtsp://camera/1", 0),
         ("v4l2src ! appsink", "v4l2src ! appsink", 1800),
+        (LONG_ADDRESS, LONG_ADDRESS, 0),
+        (LONG_PIPELINE, LONG_PIPELINE, 1800),
         ("/dev/null", "/dev/null", 0),
     ],
 )
@@ -143,6 +149,15 @@ def test_what_does_not_open_is_named(
     with pytest.raises(InputError, match=name.rstrip("/")):
         open_source(name, rate)
     assert all(capture.released for capture in opened)
+
+
+@pytest.mark.parametrize("name", ["9" * 10, "9" * 5000, "a" * 300, "a/" * 3000, "a\0b"])
+def test_what_can_be_neither_a_camera_nor_a_file_is_named(
+    opened: list[FakeCapture], name: str
+) -> None:
+    with pytest.raises(InputError, match="is no file, folder or camera"):
+        open_source(name)
+    assert not opened
 
 
 def test_a_folder_without_pictures_or_with_a_bad_rate_is_refused(folder: Path) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from convcut_trt.home import find_model
 from convcut_trt.robots import ros_node
-from convcut_trt.robots.images import from_frame
 from convcut_trt.robots.messages import (
     DiagnosticArray,
     DiagnosticStatus,
@@ -23,6 +22,7 @@ from convcut_trt.robots.messages import (
     Time,
 )
 from convcut_trt.robots.ros_wire import ros_class
+from tests.robots.cases import raw_image
 from tests.robots.fake_ros_graph import Graph
 from tests.robots.fake_ros_lifecycle import TransitionCallbackReturn
 from tests.robots.fake_ros_node import Parameter
@@ -69,7 +69,7 @@ def header(moment: int = 0, frame_id: str = "camera_color_optical_frame") -> Hea
 
 
 def image(label: str, moment: int = 0, height: int = 128, width: int = 128) -> Image:
-    return from_frame(np.full((height, width, 3), level(label), np.uint8), "bgr8", header(moment))
+    return raw_image(np.full((height, width, 3), level(label), np.uint8), "bgr8", header(moment))
 
 
 class Others:

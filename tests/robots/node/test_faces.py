@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from convcut_trt.robots import ros_worker
-from convcut_trt.robots.images import from_frame
 from convcut_trt.robots.messages import DiagnosticStatus, IdsList, Image
+from tests.robots.cases import raw_image
 from tests.robots.node.robot import (
     SECOND,
     SPEC,
@@ -34,7 +34,7 @@ def test_the_life_of_the_node(robot: Robot, others: Others, engine: FakeEngine) 
     follow(robot, others, "abcde", "fghij")
     stamp = header(123_456_789, "camera_left")
     picture = np.full((128, 128, 3), level("fear"), np.uint8)
-    others.crop("abcde", from_frame(picture, "bgr8", stamp))
+    others.crop("abcde", raw_image(picture, "bgr8", stamp))
     others.crop("fghij", image("happiness"))
     robot.spin(lambda: robot.words("abcde") and robot.words("fghij"))
     (said,) = robot.words("abcde")

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from convcut_trt.errors import BackendMissing, ConvcutError, InputError
 from convcut_trt.robots import ros_node
-from convcut_trt.robots.images import frame_of, from_frame
+from convcut_trt.robots.images import frame_of
 from convcut_trt.robots.messages import (
     CompressedImage,
     Detection2DArray,
@@ -28,6 +28,7 @@ from convcut_trt.robots.rclpy_node import main, open_sink, open_source
 from convcut_trt.sources import Frame
 from convcut_trt.stream import Stream
 from tests.results import ABOUT
+from tests.robots.cases import raw_image
 from tests.robots.fake_ros_graph import Graph
 from tests.robots.node.robot import (
     SPEC,
@@ -58,7 +59,7 @@ def camera(robots: Callable[..., Robot], monkeypatch: pytest.MonkeyPatch) -> Rob
 def test_a_topic_of_images_becomes_faces(camera: Robot, others: Others) -> None:
     moment = header(5, "left")
     picture = np.full((120, 160, 3), level("sadness"), np.uint8)
-    others.send("/camera/image_raw", from_frame(picture, "rgb8", moment))
+    others.send("/camera/image_raw", raw_image(picture, "rgb8", moment))
     camera.spin(lambda: camera.words("f00001"))
     (said,) = camera.words("f00001")
     assert (said.expression, said.header) == ("sad", moment)

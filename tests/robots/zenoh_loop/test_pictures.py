@@ -15,13 +15,13 @@ import zenoh
 import zenoh.ext
 
 from convcut_trt.errors import InputError
-from convcut_trt.robots.images import from_frame
 from convcut_trt.robots.messages import CompressedImage, Expression, Header, Image
 from convcut_trt.robots.zenoh_keys import attachment, stamp
 from convcut_trt.robots.zenoh_node import open_sink, open_source
 from convcut_trt.sources import Frame
 from convcut_trt.stream import Stream
 from tests.results import ABOUT, SECOND
+from tests.robots.cases import raw_image
 from tests.robots.zenoh_loop.robot import (
     HEADER,
     PATIENCE_S,
@@ -138,7 +138,7 @@ RMW_JPEG = f"7/cam/raw/{CompressedImage.dds_type}/TypeHashNotSupported"
         ((), {"payload": PICTURE[..., ::-1].tobytes(), "encoding": "image/raw;bgr8;48x32"}, 0),
         (
             ("ros=rmw_zenoh", "domain=7"),
-            {"at": RMW_IMAGE, "payload": from_frame(PICTURE, "rgb8", HEADER).encode()},
+            {"at": RMW_IMAGE, "payload": raw_image(PICTURE, "rgb8", HEADER).encode()},
             0,
         ),
         (
@@ -147,7 +147,7 @@ RMW_JPEG = f"7/cam/raw/{CompressedImage.dds_type}/TypeHashNotSupported"
             9,
         ),
         (("ros=bridge",), {"payload": CompressedImage(HEADER, "png", encoded("PNG")).encode()}, 0),
-        (("ros=bridge",), {"payload": from_frame(PICTURE, "rgb8", HEADER).encode()}, 0),
+        (("ros=bridge",), {"payload": raw_image(PICTURE, "rgb8", HEADER).encode()}, 0),
     ],
 )
 def test_pictures_in_every_form(
@@ -173,7 +173,7 @@ def test_the_time_is_zenohs_where_nobody_else_gives_one(robot: Robot, beside: by
 
 
 def test_an_image_without_a_stamp_has_that_of_its_message(robot: Robot) -> None:
-    image = from_frame(PICTURE, "rgb8", Header(frame_id="front")).encode()
+    image = raw_image(PICTURE, "rgb8", Header(frame_id="front")).encode()
     beside = attachment(1, 17 * SECOND, bytes(16))
     frame = received(robot, "cam", "ros=bridge", payload=image, attachment=beside)
     assert frame.timestamp == 17 * SECOND
