@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from bench import openings, openings_page
 from bench.openings import AGAIN, DELAYED, A, Delayed
-from bench.openings_page import ratios, tried
+from bench.openings_page import Tried, ratios, tried
 from convcut_trt.errors import InputError
 from convcut_trt.fields import Fields, read_json
 from convcut_trt.fit import newest
@@ -25,21 +27,25 @@ def recorded() -> Fields:
     return read_json(openings.RESULT, openings.SCHEMA, InputError, "record them")
 
 
+@pytest.fixture(scope="module")
+def twelve(recorded: Fields) -> Callable[[str, bool], Tried]:
+    """What comparisons of twelve openings say: of which session, and whether an opening is drawn twice."""
+    return cache(lambda name, replace: tried(ratios(recorded, name), openings=12, replace=replace))
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_identical_engines_are_hardly_ever_told_apart_and_a_delay_is_found(
-    recorded: Fields, replace: bool
+    recorded: Fields, twelve: Callable[[str, bool], Tried], replace: bool
 ) -> None:
     assert len(recorded.objects("openings")) >= 100
     assert recorded.inside("settings").get("seconds", float) >= 5
-    same = tried(ratios(recorded, AGAIN), openings=12, replace=replace)
-    assert same.told_apart <= 0.05
-    delayed = tried(ratios(recorded, DELAYED), openings=12, replace=replace)
-    assert delayed.verdicts["faster"] >= 0.8
+    assert twelve(AGAIN, replace).told_apart <= 0.05
+    assert twelve(DELAYED, replace).verdicts["faster"] >= 0.8
 
 
-def test_the_interval_covers_what_it_says(recorded: Fields) -> None:
+def test_the_interval_covers_what_it_says(twelve: Callable[[str, bool], Tried]) -> None:
     for name in (AGAIN, DELAYED):
-        found = tried(ratios(recorded, name), openings=12, replace=True)
+        found = twelve(name, True)
         assert found.covered >= 0.92
         assert found.narrow < found.covered
 

@@ -1,4 +1,7 @@
-"""A model repository for Triton, whose writing is killed at every operation on files, or fails."""
+"""A model repository for Triton, whose writing is killed at every operation on files, or fails.
+
+Every sixth operation is tried here; the slow tests try all of them.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,16 @@ def versions(repository: Path, manifest: EngineManifest) -> int:
     return count
 
 
-@pytest.mark.parametrize("before", [0, 1])
-def test_a_fault_leaves_whole_versions(tmp_path: Path, before: int) -> None:
+@pytest.mark.parametrize(
+    ("before", "every"),
+    [
+        (0, 6),
+        (1, 6),
+        pytest.param(0, 1, marks=pytest.mark.slow),
+        pytest.param(1, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_fault_leaves_whole_versions(tmp_path: Path, before: int, every: int) -> None:
     with Warm("robot", tmp_path) as warm:
         model = material.model(tmp_path / "model", 0)
         built = tmp_path / "built"
@@ -47,8 +58,8 @@ def test_a_fault_leaves_whole_versions(tmp_path: Path, before: int) -> None:
             assert warm.run(template, ["serve", manifest.path, template / "models"]).code == 0
         whole = shutil.copytree(template, tmp_path / "whole")
         done = warm.run(whole, ["serve", manifest.path, whole / "models"]).operations
-        for fault, every in ((KILLED, 1), (LOST, 4), (FULL, 4)):
-            for number in range(1, len(done) + 1, every):
+        for start, fault in enumerate((KILLED, LOST, FULL)):
+            for number in range(1 + start % every, len(done) + 1, every):
                 root = tmp_path / f"{fault.name} {number}"
                 _suffers(warm, shutil.copytree(template, root), manifest, fault, number, before)
 
