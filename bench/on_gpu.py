@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from convcut_trt.guard import guarded
 from convcut_trt.home import DEFAULT_MODEL
 from convcut_trt.measuring.bench_entrants import ALL
 from convcut_trt.measuring.versus import LEAST
+from convcut_trt.scratch import scratch_folder
 
 PRECISIONS = ("fp32", "fp16")
 SECONDS, QUICK_SECONDS = 2.0, 0.2
@@ -45,10 +45,10 @@ def run(out: Path, backend: str, seconds: float) -> int:
         print(f"no bench of {backend}: {reason or found}")
         return 0
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="convcut-") as folder:
+    with scratch_folder() as folder:
         engines = []
         for precision in PRECISIONS:
-            place = str(Path(folder) / precision)
+            place = str(folder / precision)
             asked = ["--precision", precision, "--backend", backend, "-o", place]
             code = cli.main(["build", DEFAULT_MODEL, *asked])
             if code == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -156,3 +157,17 @@ def follow(robot: Robot, others: Others, *ids: str) -> None:
     robot.spin(
         lambda: wanted == {topic for topic in robot.graph.topics() if topic.endswith("expression")}
     )
+
+
+def held(robot: Robot, others: Others, engine: FakeEngine) -> threading.Event:
+    """Has the engine work on a crop of face a until the event that it returns is set."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        assert go_on.wait(5)
+
+    engine.work = work
+    others.crop("a", image("neutral"))
+    robot.spin(entered.is_set)
+    return go_on

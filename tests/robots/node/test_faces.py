@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,6 +21,7 @@ from tests.robots.node.robot import (
     Robot,
     follow,
     header,
+    held,
     image,
     level,
 )
@@ -86,15 +86,7 @@ def test_all_faces_are_one_batch_and_only_the_newest_crop_of_each(
 ) -> None:
     robot.start()
     follow(robot, others, "a", "b", "c")
-    entered, go_on = threading.Event(), threading.Event()
-
-    def work() -> None:
-        entered.set()
-        assert go_on.wait(5)
-
-    engine.work = work
-    others.crop("a", image("neutral"))
-    robot.spin(entered.is_set)
+    go_on = held(robot, others, engine)
     for moment in range(1, 4):
         for face in "abc":
             others.crop(face, image("sadness", moment))
@@ -113,15 +105,7 @@ def test_a_face_that_leaves_while_its_answer_waits_is_not_spoken_of(
 ) -> None:
     robot.start()
     follow(robot, others, "a")
-    entered, go_on = threading.Event(), threading.Event()
-
-    def work() -> None:
-        entered.set()
-        assert go_on.wait(5)
-
-    engine.work = work
-    others.crop("a", image("neutral"))
-    robot.spin(entered.is_set)
+    go_on = held(robot, others, engine)
     others.faces("b")
     go_on.set()
     time.sleep(0.1)  # answered, and not published yet: nobody spins
