@@ -21,15 +21,13 @@ import numpy as np
 from convcut_trt.backends.base import Runnable
 from convcut_trt.measuring import conditions
 from convcut_trt.measuring.measure import Timings
+from convcut_trt.measuring.quiet import until_quiet
 from convcut_trt.measuring.timed import F32, F64, FIX, U8, Timed, asking, no_garbage_collection
 
 LEAST = 8
 """Openings that a comparison needs."""
-QUIET_S = 0.1
-"""Longest wait until nothing spins."""
 WARM_UP_SHARE = 0.1
 """Of an opening's time, before its timed calls."""
-_IDLE = 0.25  # of a core
 
 
 @dataclass(frozen=True)
@@ -97,20 +95,10 @@ def _block(
     times: dict[str, list[float]] = {name: [] for name in timed}
     for name in (*order, *order[::-1]):
         if quiet:
-            _until_quiet()
+            until_quiet()
             timed[name]()
         times[name].append(timed[name]())
     return times
-
-
-def _until_quiet() -> None:
-    """Waits until this process has left the cores alone for a millisecond."""
-    end = time.perf_counter() + QUIET_S
-    while time.perf_counter() < end:
-        start, worked = time.perf_counter(), time.process_time()
-        time.sleep(0.001)
-        if time.process_time() - worked < _IDLE * (time.perf_counter() - start):
-            return
 
 
 def _until(seconds: float) -> Iterator[None]:

@@ -32,7 +32,7 @@ QUICK = ["--seconds", "0.02", "--openings", "8", "--batch", "1"]
 def short_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A warm-up of a moment, and a machine that nobody else uses."""
     monkeypatch.setattr(timed, "WARM_UP_S", 0.02)
-    monkeypatch.setattr(versus, "QUIET_S", 0)
+    monkeypatch.setattr(versus, "until_quiet", lambda: None)
     monkeypatch.setattr(
         gc, "collect", lambda *generation: 0
     )  # slow among a test run's many objects
@@ -79,16 +79,14 @@ def test_a_peer_that_is_not_installed_is_left_out_and_said(
     assert f"bench {NAME} --against there --against gone" in found.command
 
 
-@pytest.mark.parametrize("name", ["torch", "torch-compile", "torch-tensorrt", "trtexec", "all"])
+@pytest.mark.parametrize("name", ["torch", "torch-compile", "torch-tensorrt", "all"])
 def test_a_peer_whose_library_is_missing_is_left_out_and_said(
     name: str, engines: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     for module in ("bench.peer_torch", "bench.peer_gpu"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    torches = {
-        peer: make for peer, make in peers.PEERS.items() if "torch" in peer or peer == "trtexec"
-    }
+    torches = {peer: make for peer, make in peers.PEERS.items() if "torch" in peer}
     options = Namespace(
         engines=[str(engines / f"{NAME}.json")], against=[name, "there"], model=None, spin=False
     )

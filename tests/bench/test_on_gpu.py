@@ -68,7 +68,7 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(conditions, "flags", lambda before, after: {})
     monkeypatch.setattr(timed, "WARM_UP_S", 0.01)
     monkeypatch.setattr(latency, "_CHUNK", 2)
-    monkeypatch.setattr(versus, "QUIET_S", 0)
+    monkeypatch.setattr(versus, "until_quiet", lambda: None)
     # slow among a test run's many objects
     monkeypatch.setattr(gc, "collect", lambda *generation: 0)
     with machine(tmp_path) as found:

@@ -20,7 +20,7 @@ from tests.measuring.benching import NAME, Change, Changed
 def short_and_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engines: Path) -> None:
     """A warm-up of a moment, a machine that nobody else uses, and the engines where they are looked for."""
     monkeypatch.setattr(timed, "WARM_UP_S", 0.02)
-    monkeypatch.setattr(versus, "QUIET_S", 0)
+    monkeypatch.setattr(versus, "until_quiet", lambda: None)
     # slow among the many objects of a test run
     monkeypatch.setattr("convcut_trt.measuring.timed.gc.collect", lambda: 0)
     monkeypatch.setattr(conditions, "flags", lambda before, after: {})

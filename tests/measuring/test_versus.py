@@ -61,21 +61,14 @@ def test_blocks_are_random_and_mirrored(clock: Clock) -> None:
     assert len(blocks) == pytest.approx(50, abs=1)
 
 
-class Spinning(Clock):
-    """One on which threads spin after each call, until some time."""
-
-    until = 0.0
-
-    def process_time(self) -> float:
-        """Seconds that cores worked."""
-        return min(self.now, self.until)
-
-
-def test_before_a_quiet_call_nothing_spins(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Spinning()
-    monkeypatch.setattr(timed, "time", clock)
-    monkeypatch.setattr(versus, "time", clock)
+def test_before_a_quiet_call_nothing_spins(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[tuple[str, float]] = []
+    spins_until = 0.0
+
+    def wait() -> None:
+        clock.now = max(clock.now, spins_until)
+
+    monkeypatch.setattr(versus, "until_quiet", wait)
 
     class Spins(Engine):
         def __init__(self, name: str, spins: float) -> None:
@@ -83,9 +76,10 @@ def test_before_a_quiet_call_nothing_spins(monkeypatch: pytest.MonkeyPatch) -> N
             self.name, self.spins = name, spins
 
         def run(self, images: np.ndarray, out: object = None) -> dict[str, np.ndarray]:
-            begun.append((self.name, clock.now - clock.until))
+            nonlocal spins_until
+            begun.append((self.name, clock.now - spins_until))
             answer = super().run(images)
-            clock.until = clock.now + self.spins
+            spins_until = clock.now + self.spins
             return answer
 
     def contender(name: str, spins: float) -> Contender:
@@ -100,14 +94,6 @@ def test_before_a_quiet_call_nothing_spins(monkeypatch: pytest.MonkeyPatch) -> N
     begun.clear()
     opening(pair, 1.0, np.random.default_rng(0))
     assert any(rest < 0 for name, rest in begun if name == "b")
-
-
-def test_quiet_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Spinning()
-    clock.until = 1e9
-    monkeypatch.setattr(versus, "time", clock)
-    versus._until_quiet()
-    assert clock.now == pytest.approx(versus.QUIET_S, abs=0.005)
 
 
 def test_every_opening_opens_all_of_them_anew_in_random_order(clock: Clock) -> None:
