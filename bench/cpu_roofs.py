@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import nnls
 
+from convcut_trt.backends.onnxruntime import NO_SPINNING
 from convcut_trt.measuring.roofline import Roofs, Speed
 from convcut_trt.measuring.work import PRODUCTS, Work
 from convcut_trt.optional import load
@@ -79,9 +80,7 @@ def _product(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # beside what is timed next
+    options.add_session_config_entry(*NO_SPINNING)  # beside what is timed next
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, ["CPUExecutionProvider"]
     )

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from convcut_trt.backends.onnxruntime import NO_SPINNING
 from convcut_trt.measuring.work import Work
 from convcut_trt.optional import load
 
@@ -107,7 +108,7 @@ def _open(path: Path, threads: int, profile: str) -> Any:
     options = onnxruntime.SessionOptions()
     # as backends.onnxruntime opens an engine
     options.use_deterministic_compute = True
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*NO_SPINNING)
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if profile:

@@ -235,8 +235,8 @@ def load(
         backend: Only engines of this flavour; ``auto`` takes any that runs here.
         require_verified: Refuse an engine whose gates ran on a stand-in.
         threads: CPU threads, where the backend computes on the CPU; None is one a core.
-        spin: onnxruntime's threads wait busily for the next call, for 45 ms after each. Answers come sooner, and at
-            30 calls a second a whole core is kept busy instead of an eighth (``bench/results/spinning.json``).
+        spin: onnxruntime's threads wait busily between the layers of a call. On a machine with cores to spare
+            answers come sooner; where other work wants them, later (``bench/results/spinning.json``).
         trust: The model of an ``.engine`` or ``.onnx`` that has no manifest, for example trtexec's: it is opened
             though nothing is known of it, and ``verified`` is False.
 

@@ -248,7 +248,7 @@ class Backend(Protocol):
         Args:
             engine: The file.
             threads: CPU threads to use, where the backend computes on the CPU.
-            spin: These threads wait busily for the next call, where the backend has such: onnxruntime.
+            spin: These threads wait busily between layers, where the backend has such: onnxruntime.
             tail: The typed ONNX of an engine that ends at the map: the tail kernel computes the rest of it.
 
         Raises:

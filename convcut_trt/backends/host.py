@@ -162,7 +162,7 @@ class Signature:
 
 
 class HostSession(ABC):
-    """See Session. Faces and answers are in host memory, and no call copies either."""
+    """See Session. Faces and answers are in host memory, and are copied where ``out`` asks for it."""
 
     def __init__(self, signature: Signature, engine: Any) -> None:
         """Opens nothing.
@@ -175,10 +175,12 @@ class HostSession(ABC):
         self._engine: Any | None = engine
 
     @abstractmethod
-    def _compute(
-        self, engine: Any, images: npt.NDArray[np.uint8], results: Mapping[str, Any]
-    ) -> None:
-        """Runs ``engine`` on C-contiguous faces, as many as its batch is where that is fixed, into ``results``."""
+    def _compute(self, engine: Any, images: npt.NDArray[np.uint8]) -> Sequence[Any]:
+        """What ``engine`` answers to C-contiguous faces, as many as its batch is where that is fixed.
+
+        Returns:
+            The outputs in the order of the signature, float32, each an array that nobody else has.
+        """
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -190,23 +192,22 @@ class HostSession(ABC):
     ) -> dict[str, npt.NDArray[np.float32]]:
         """See Session."""
         engine = self._opened()  # a close() in another thread must not take it away meanwhile
-        picture, fixed, shapes = (
-            self.signature.picture,
-            self.signature.batch,
-            self.signature.shapes,
-        )
+        picture, fixed = self.signature.picture, self.signature.batch
         check_host_images(images, picture)
-        results = result_arrays({name: (len(images), *s) for name, s in shapes.items()}, out)
-        for start, stop in parts(len(images), fixed or _MOST_FACES):
+        count = len(images)
+        if not out and (count == fixed if fixed else 0 < count <= _MOST_FACES):
+            # the usual call, with nothing in its way: at 2 ms each copy and each view is felt
+            answers = self._compute(engine, np.ascontiguousarray(images))
+            return dict(zip(self.outputs, answers, strict=True))
+        shapes = self.signature.shapes
+        results = result_arrays({name: (count, *s) for name, s in shapes.items()}, out)
+        for start, stop in parts(count, fixed or _MOST_FACES):
             part = images[start:stop]
-            rows = {name: array[start:stop] for name, array in results.items()}
-            if fixed in (None, stop - start):
-                self._compute(engine, np.ascontiguousarray(part), rows)
-                continue
-            padded = {name: np.empty((fixed, *s), np.float32) for name, s in shapes.items()}
-            self._compute(engine, np.resize(part, (fixed, *picture)), padded)
-            for name, row in rows.items():
-                row[:] = padded[name][: stop - start]
+            if fixed not in (None, stop - start):
+                part = np.resize(part, (fixed, *picture))
+            answers = self._compute(engine, np.ascontiguousarray(part))
+            for array, answer in zip(results.values(), answers, strict=True):
+                array[start:stop] = answer[: stop - start]
         return results
 
     def run_on_device(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -222,19 +222,22 @@ class _Session(HostSession):
         self._requests: dict[int | None, Any] = {}
 
     def _compute(
-        self, engine: _Compiled, images: npt.NDArray[np.uint8], results: Mapping[str, Any]
-    ) -> None:
+        self, engine: _Compiled, images: npt.NDArray[np.uint8]
+    ) -> list[npt.NDArray[np.float32]]:
         if not images.flags.writeable:  # OpenVINO shares no memory that it could not write to
             images = images.copy()
-        size = engine.size(len(images))
+        count = len(images)
+        answers = [np.empty((count, *s), np.float32) for s in self.signature.shapes.values()]
+        size = engine.size(count)
         with self._turn:
             if size not in self._requests:
                 self._requests[size] = engine.request(size)
             request = self._requests[size]
             request.set_input_tensor(engine.tensor(images, shared_memory=True))
-            for index, array in enumerate(results.values()):
+            for index, array in enumerate(answers):
                 request.set_output_tensor(index, engine.tensor(array, shared_memory=True))
             request.infer()
+        return answers
 
 
 def _read(path: Path) -> _Graph:

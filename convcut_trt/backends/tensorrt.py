@@ -17,6 +17,7 @@ from convcut_trt.backends.base import (
 from convcut_trt.backends.probe import Gpu, gpu
 from convcut_trt.backends.trt_build import Request
 from convcut_trt.backends.trt_flavours import RTX, Feature, Flavour
+from convcut_trt.backends.trt_plan import Operation
 from convcut_trt.backends.worker import build_apart
 from convcut_trt.devices import Device, supported
 from convcut_trt.errors import BackendMissing, EngineMismatch, InputError
@@ -149,15 +150,20 @@ class TensorRT:
 
     def describe(self, engine: Path, typed_onnx: Path | None = None) -> list[Layer] | None:
         """See Backend. Reads the text in RTX plans; full TensorRT is asked through its inspector, on the GPU."""
+        operations = self.operations(engine)
+        if operations is None:
+            return None
+        return trt_plan.as_layers(operations, self._network(typed_onnx) if typed_onnx else ())
+
+    def operations(self, engine: Path) -> list[Operation] | None:
+        """The device operations of an engine and what each covers; None where that cannot be read here."""
         plan = existing_file(engine).read_bytes()
         operations = trt_plan.operations(plan)
         if operations is None and self.can_run() is None:
             from convcut_trt.backends.trt_runtime import inspector_report
 
             operations = trt_inspect.operations(inspector_report(self._flavour, engine.name, plan))
-        if operations is None:
-            return None
-        return trt_plan.as_layers(operations, self._network(typed_onnx) if typed_onnx else ())
+        return operations
 
     def _network(self, typed_onnx: Path) -> tuple[Layer, ...]:
         """The layers of a typed ONNX with their multiply-adds."""

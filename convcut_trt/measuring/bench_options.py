@@ -72,8 +72,8 @@ def add(verbs: object) -> None:
     parser.add_argument(
         "--spin",
         action="store_true",
-        help="let the threads of engines on onnxruntime wait busily for the next call, as those of other systems "
-        "on it do: fair beside these; on a robot it keeps a whole core busy",
+        help="let the threads of engines on onnxruntime wait busily between layers, as those of other systems on "
+        "it do: sooner on an idle machine, later on one whose cores are busy",
     )
     parser.add_argument(
         "-o",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -57,3 +58,17 @@ def test_onnxruntime_answers_the_witnesses_right() -> None:
     call = spinning.asking(session, "a session", WORK)
     spinning.turn(call, 0.0, 2 * len(WORK.faces))
     assert 0 < call.worst < 1e-3
+
+
+def test_what_keeps_a_core_busy_is_gone_afterwards() -> None:
+    worked = children()
+    with spinning.busy(1):
+        time.sleep(0.2)
+    assert children() - worked > 0.02
+    with spinning.busy(0):  # none
+        pass
+
+
+def children() -> float:
+    """Seconds that ended child processes worked."""
+    return os.times().children_user
