@@ -16,7 +16,8 @@ WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 12, 46
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
 _ROW = 42
-_LETTERS = 58  # of a row, in most fonts
+_STRIP = 66
+_LETTER = 8  # its width, in most fonts
 
 
 @dataclass(frozen=True)
@@ -206,16 +207,66 @@ def rows(
         parts.append(_band(across(band[0]), TOP, across(band[1]), bottom))
     for place, row in enumerate(given):
         height = TOP + _ROW * place
-        room = _LETTERS - len(row.text)
-        label = row.label if len(row.label) <= room else f"{row.label[: room - 1]}…"
-        parts.append(_text(left, height + 16, label, "start"))
-        parts.append(_text(right, height + 16, row.text, "end"))
+        parts += _words(left, right, height + 16, row.label, row.text)
         if row.low is not None and row.high is not None:
             path = f"M{across(row.low):.1f} {height + 28}H{across(row.high):.1f}"
             parts.append(_path(path, row.series))
         if row.value is not None:
             parts.append(_mark(across(row.value), height + 28, row.series))
     return _drawing(title, text, bottom + BOTTOM, parts)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One strip of ``strips``.
+
+    Attributes:
+        label: What it is; cut off where it would run into ``text``.
+        text: The figure in words.
+        y: Of this strip alone, with few ticks.
+        line: Points of a line; what lies beyond an axis is drawn at its edge.
+        marks: Points, as well.
+        series: Its looks.
+    """
+
+    label: str
+    text: str
+    y: Axis
+    line: Sequence[tuple[float, float]]
+    marks: Sequence[tuple[float, float]]
+    series: int
+
+
+def strips(title: str, text: str, x: Axis, given: Sequence[Strip]) -> Html:
+    """Low charts one below the other, each with its words above it, over one axis."""
+    bottom = TOP + _STRIP * len(given)
+    left, right = LEFT, WIDTH - RIGHT
+    parts = [*_axis_below(x, TOP, bottom)]
+    for place, strip in enumerate(given):
+        top = TOP + _STRIP * place
+        high, low = top + 27, top + _STRIP - 8
+        parts += _words(left, right, top + 16, strip.label, strip.text)
+        for value, tick in strip.y.ticks:
+            height = low - (low - high) * strip.y.at(value)
+            parts.append(Html(f'<path class="grid" d="M{left} {height:.1f}H{right}"/>'))
+            parts.append(_text(left - 6, height + 5, tick, "end"))
+        line, marks = (
+            [
+                (left + (right - left) * x.at(across), low - (low - high) * strip.y.at(value))
+                for across, value in points
+            ]
+            for points in (strip.line, strip.marks)
+        )
+        parts.append(_stroke(" ".join(f"{a:.1f},{b:.1f}" for a, b in line), strip.series, "line"))
+        parts += [_mark(*point, strip.series) for point in marks]
+    return _drawing(title, text, bottom + BOTTOM, parts)
+
+
+def _words(left: float, right: float, height: float, label: str, text: str) -> list[Html]:
+    """A label on the left, cut off where it would run into the text on the right."""
+    room = int((right - left) / _LETTER) - len(text)
+    label = label if len(label) <= room else f"{label[: room - 1]}…"
+    return [_text(left, height, label, "start"), _text(right, height, text, "end")]
 
 
 def figure(svg: Html, caption: str, names: Sequence[tuple[str, int]] = ()) -> Html:

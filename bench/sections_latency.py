@@ -8,10 +8,12 @@ import numpy as np
 
 from bench import charts
 from bench.charts import Plot
+from bench.course import course
 from bench.page import Html, Section, element, joined, missing, plain_table, section
 from bench.results import Bench
+from convcut_trt.measuring.clocks import State
 from convcut_trt.measuring.distribution import Distribution
-from convcut_trt.measuring.results import STEADY, Measured, Series
+from convcut_trt.measuring.results import ON_GPU, STEADY, Measured, Series
 
 NONE = "–"
 COMMAND = "convcut-trt bench --batch 1,4,16 --data FACES -o bench/results/DEVICE.json"
@@ -37,6 +39,8 @@ def latency(benches: Sequence[Bench]) -> Section:
 def _of(bench: Bench) -> Iterator[Html]:
     names = short([one.subject.name for one in bench.result.measured])
     yield charts.figures(_curves(bench, way, names) for way in _ways(bench))
+    steady = [(number, names[name], series) for number, name, series in _first(bench, STEADY)]
+    yield from course(name_of(bench), steady)
     head = ("engine", "way", "batch", "p50", "p90", "p95", "p99", "p99.9", "max", "jitter", "calls")
     yield plain_table(
         (*head, "faces/s"),
@@ -54,6 +58,7 @@ def _of(bench: Bench) -> Iterator[Html]:
             "first call",
             "memory",
             "energy of a face",
+            "made with",
             "the machine",
         ),
         [(names[one.subject.name], *_facts(one)) for one in bench.result.measured],
@@ -65,20 +70,31 @@ def batches(benches: Sequence[Bench]) -> Section:
     title = "More faces in a call, measured"
     parts = []
     for bench in benches:
-        chosen = {
-            one.subject.name: found
-            for one in bench.result.measured
-            if len(found := [series for series in one.series if series.way == STEADY]) > 1
-        }
-        if chosen:
-            drawn = (_batch_curve(bench, chosen, rate=rate) for rate in (False, True))
+        drawn = [
+            _batch_curve(bench, way, chosen, rate=rate)
+            for way in (STEADY, ON_GPU)
+            if (chosen := _of_several(bench, way))
+            for rate in (False, True)
+        ]
+        if drawn:
             parts += [element("h3", name_of(bench)), whence(bench), charts.figures(drawn)]
     if not parts:
         parts = [missing("No bench has measured several batches yet", COMMAND)]
     return section(title, *parts)
 
 
-def _batch_curve(bench: Bench, chosen: Mapping[str, Sequence[Series]], *, rate: bool) -> Html:
+def _of_several(bench: Bench, way: str) -> dict[str, list[Series]]:
+    """Series of those that were timed in this way at several batches, by name."""
+    found = {
+        one.subject.name: [series for series in one.series if series.way == way]
+        for one in bench.result.measured
+    }
+    return {name: series for name, series in found.items() if len(series) > 1}
+
+
+def _batch_curve(
+    bench: Bench, way: str, chosen: Mapping[str, Sequence[Series]], *, rate: bool
+) -> Html:
     names = short(list(chosen))
     places = {name: [_place(s, rate=rate) for s in found] for name, found in chosen.items()}
     every = [place for found in places.values() for place in found]
@@ -91,13 +107,13 @@ def _batch_curve(bench: Bench, chosen: Mapping[str, Sequence[Series]], *, rate: 
         for name, found in places.items()
         for batch, value, *_ in found
     )
-    plot = Plot(f"{what} over the batch, {name_of(bench)}", f"{label}: {told}", x, y)
+    plot = Plot(f"{what} over the batch, {way}, {name_of(bench)}", f"{label}: {told}", x, y)
     for number, found in enumerate(places.values()):
         plot.line([place[:2] for place in sorted(found)], number)
         for batch, value, low, high in found:
             plot.upright(batch, low, high, number)
             plot.mark(batch, value, number)
-    caption = f"{what} over the batch, steady: medians, bars from the 5th to the 95th percentile."
+    caption = f"{what} over the batch, {way}: medians, bars from the 5th to the 95th percentile."
     return charts.figure(plot.svg(), caption, [(names[n], k) for k, n in enumerate(chosen)])
 
 
@@ -117,11 +133,7 @@ def _ways(bench: Bench) -> list[str]:
 
 def _curves(bench: Bench, way: str, names: Mapping[str, str]) -> Html:
     """Every engine's percentiles at the first batch measured in this way."""
-    found = [
-        (number, one.subject.name, series)
-        for number, one in enumerate(bench.result.measured)
-        if (series := next((s for s in one.series if s.way == way), None)) is not None
-    ]
+    found = _first(bench, way)
     curves = [(number, name, _curve(series.times)) for number, name, series in found]
     x = charts.percentiles("percentile", max(series.times.calls for _, _, series in found))
     y = charts.logarithmic("ms", [ms for _, _, points in curves for _, ms in points])
@@ -138,18 +150,30 @@ def _curves(bench: Bench, way: str, names: Mapping[str, str]) -> Html:
     return charts.figure(plot.svg(), caption, [(names[name], n) for n, name, _ in curves])
 
 
+def _first(bench: Bench, way: str) -> list[tuple[int, str, Series]]:
+    """Number, name and first series of those that were timed in this way."""
+    return [
+        (number, one.subject.name, series)
+        for number, one in enumerate(bench.result.measured)
+        if (series := next((s for s in one.series if s.way == way), None)) is not None
+    ]
+
+
 def _curve(times: Distribution) -> list[tuple[float, float]]:
-    """Percentile and time, from the samples as far as they tell it, then from what was kept of all calls."""
-    samples = np.array(times.samples)
-    kept = 1 - 1 / max(len(samples), 2)
-    shares = 1 - np.logspace(0, np.log10(1 - kept), _POINTS)
+    """Percentile and time: of few calls from all of them, of more from 90 on only what was kept of all."""
+    samples = times.ranked
+    whole = len(samples) == times.calls
+    end = 1 - 1 / max(len(samples), 2) if whole else 0.9
+    shares = 1 - np.logspace(0, np.log10(1 - end), _POINTS)
     inside = np.interp(shares, np.linspace(0, 1, len(samples)), samples)
     points = [(100 * float(share), float(ms)) for share, ms in zip(shares, inside, strict=True)]
-    if len(samples) < times.calls:
-        if times.p99_9 is not None:
-            points.append((99.9, times.p99_9))
-        points.append((100 * (1 - 1 / times.calls), times.max))
-    return points
+    if whole:
+        return points
+    high = ((90, times.p90), (95, times.p95), (99, times.p99), (99.9, times.p99_9))
+    known = [(float(percent), ms) for percent, ms in high if ms is not None]
+    known.append((100 * (1 - 1 / times.calls), times.max))
+    # What is kept may exceed the percentile of all by a little.
+    return [*((percent, min(ms, known[0][1])) for percent, ms in points[:-1]), *known]
 
 
 def _cells(series: Series) -> tuple[str, ...]:
@@ -168,7 +192,8 @@ def _facts(one: Measured) -> tuple[str, ...]:
     ]
     cost = NONE
     if energy is not None:
-        cost = f"{energy.joules * 1000:.3g} mJ at {energy.watts:.1f} W ({energy.of})"
+        watts = f"{energy.watts:.1f} W, idle {energy.idle_watts:.1f} W"
+        cost = f"{energy.joules * 1000:.3g} mJ at {watts} ({energy.of})"
     said = [f"{flag}: {why}" for flag, why in one.flags.items()]
     said += [f"{way} not measured: {why}" for way, why in one.not_measured.items()]
     return (
@@ -177,19 +202,45 @@ def _facts(one: Measured) -> tuple[str, ...]:
         f"{one.first_ms:.2f} ms",
         ", ".join(sizes_known) or NONE,
         cost,
+        _made_with(one),
         "; ".join([*state(one), *said]) or NONE,
     )
 
 
+def _made_with(one: Measured) -> str:
+    """What an engine was built with, or what a peer is; and of which file."""
+    own = one.subject
+    if "builder" in own.versions:
+        parts = [f"{own.flavour} {own.versions['builder']}"]
+    else:
+        parts = [f"{name} {number}" for name, number in own.versions.items()]
+    if own.target:
+        parts.append(f"for {own.target}")
+    if own.operations is not None:
+        parts.append(f"{own.operations} operations")
+    known = [digest for digest in own.sha256.values() if digest]
+    parts += [f"sha256 {digest[:12]}" for digest in known[:1]]
+    return ", ".join(parts) or NONE
+
+
 def state(one: Measured) -> list[str]:
-    """Power mode and clocks, before and after."""
+    """Power mode; clock, temperature, power and what holds the clock down, before and after."""
     found = []
     for when, moment in (("before", one.before), ("after", one.after)):
-        clock = moment.gpu.sm_mhz if moment.gpu else moment.cpu_mhz
-        if clock is not None:
-            found.append(f"{clock:.0f} MHz {when}")
+        if moment.gpu is not None:
+            said = _gpu(moment.gpu)
+        else:
+            said = [] if moment.cpu_mhz is None else [f"{moment.cpu_mhz:.0f} MHz"]
+        if said:
+            found.append(f"{', '.join(said)} {when}")
     mode = one.before.gpu.power_mode if one.before.gpu else one.before.governor
     return [*([mode] if mode else []), *found]
+
+
+def _gpu(state: State) -> list[str]:
+    figures = ((state.sm_mhz, "MHz"), (state.temperature_c, "°C"), (state.power_w, "W"))
+    known = [f"{value:.0f} {unit}" for value, unit in figures if value is not None]
+    return [*known, *(state.throttle or ())]
 
 
 def middle(times: Distribution) -> float:
@@ -198,9 +249,9 @@ def middle(times: Distribution) -> float:
 
 
 def spread(times: Distribution) -> tuple[float, float]:
-    """The 5th and the 95th percentile of what was kept."""
+    """The 5th percentile of what was kept, and the 95th of all calls; of few calls that of what was kept too."""
     low, high = np.percentile(times.samples, (5, 95))
-    return float(low), float(high)
+    return float(low), float(high) if times.p95 is None else times.p95
 
 
 def milliseconds(value: float | None) -> str:

@@ -25,8 +25,8 @@ class Distribution:
         p99_9: See ``p50``.
         max: The longest.
         jitter: Mean difference between a call and the next (as between packets in RFC 3550, section 6.4.1).
-        samples: The calls, sorted; of more than ``KEPT`` so many, evenly spaced by rank, the first and the last
-            among them.
+        samples: The calls in the order in which they were taken; of more than ``KEPT`` so many, evenly spaced over
+            them, the first and the last among them. Older results have them sorted, evenly spaced by rank.
     """
 
     calls: int
@@ -44,7 +44,7 @@ class Distribution:
     def of(cls, times: F64) -> Distribution:
         """Of times in the order in which they were taken, float64 [N], N at least 1."""
         ordered = np.sort(times)
-        ranks = np.linspace(0, len(times) - 1, min(KEPT, len(times))).round().astype(int)
+        places = np.linspace(0, len(times) - 1, min(KEPT, len(times))).round().astype(int)
         return cls(
             calls=len(times),
             mean=_rounded(times.mean()),
@@ -55,8 +55,23 @@ class Distribution:
             p99_9=_percentile(ordered, 99.9),
             max=_rounded(ordered[-1]),
             jitter=_rounded(np.abs(np.diff(times)).mean()) if len(times) > 1 else None,
-            samples=tuple(_rounded(value) for value in ordered[ranks]),
+            samples=tuple(_rounded(value) for value in times[places]),
         )
+
+    @property
+    def ranked(self) -> F64:
+        """The samples from the shortest to the longest, float64 [K]."""
+        return np.sort(np.array(self.samples))
+
+    @property
+    def course(self) -> F64 | None:
+        """The samples in the order in which they were taken, float64 [K]; None where only their ranks are known.
+
+        Sorted samples count as ranks: that is how older results have them, and calls that are really timed do not
+        come in that order, unless they are too few to show a course.
+        """
+        times = np.array(self.samples)
+        return None if np.all(np.diff(times) >= 0) else times
 
 
 def _percentile(times: F64, percent: float) -> float | None:

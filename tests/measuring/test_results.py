@@ -60,11 +60,31 @@ def test_a_distribution_says_what_numpy_says() -> None:
     assert found.max == pytest.approx(times.max(), abs=1e-4)
     assert found.mean == pytest.approx(times.mean(), abs=1e-4)
     assert found.jitter == pytest.approx(np.abs(np.diff(times)).mean(), abs=1e-4)
-    # What is kept says nearly the same.
-    assert len(found.samples) == KEPT
-    assert found.samples[0] == pytest.approx(times.min(), abs=1e-4)
-    assert found.samples[-1] == found.max
-    assert np.percentile(found.samples, 90) == pytest.approx(found.p90, rel=0.01)
+
+
+@pytest.mark.parametrize("calls", [2, KEPT - 1, KEPT, KEPT + 1, 2 * KEPT - 1, 4000])
+def test_what_is_kept_are_calls_in_the_order_in_which_they_were_taken(calls: int) -> None:
+    # Each call is longer than the one before, but for the first: its time says where it was in the series.
+    times = np.r_[float(calls), np.arange(1.0, calls)]
+    found = Distribution.of(times)
+    assert found.course is not None
+    assert found.course.tolist() == list(found.samples)
+    assert len(found.samples) == min(KEPT, calls)
+    assert found.samples[0] == times[0] and found.samples[-1] == times[-1]
+    steps = np.diff([0.0, *found.samples[1:]])
+    assert np.ptp(steps) <= 1  # evenly spaced, to the whole call
+    assert steps.min() >= 1  # none is kept twice
+    assert found.ranked.tolist() == sorted(found.samples)
+    assert found.max == calls  # of all, kept or not
+
+
+@pytest.mark.parametrize("samples", [(2.0,), (1.0, 2.0), (1.0, 1.0, 1.0), (1.0, 1.5, 1.5, 9.0)])
+def test_sorted_samples_as_older_results_have_them_are_no_course(
+    samples: tuple[float, ...],
+) -> None:
+    older = replace(Distribution.of(np.array(samples)), samples=samples)
+    assert older.course is None
+    assert older.ranked.tolist() == list(samples)
 
 
 def test_an_even_engine_has_no_jitter_and_an_alternating_one_all_of_it() -> None:
@@ -188,6 +208,21 @@ def test_a_result_from_before_blocks_and_counted_throttling_is_read(tmp_path: Pa
     gpu = found.measured[0].before.gpu
     assert gpu is not None
     assert (gpu.sm_mhz, gpu.held_by_power_ns, gpu.held_by_heat_ns) == (1020.0, None, None)
+
+
+def test_a_result_whose_samples_are_sorted_is_read_as_it_is(tmp_path: Path) -> None:
+    def older(values: Any) -> None:
+        for series in values["measured"][0]["series"]:
+            series["times"]["samples"].sort()
+
+    path = tmp_path / "result.json"
+    path.write_text(broken(older))
+    one, newer = results.read(path).measured
+    for series, same in zip(one.series, newer.series, strict=True):
+        assert series.times.course is None
+        assert same.times.course is not None
+        assert series.times.ranked.tolist() == same.times.ranked.tolist()
+        assert replace(series.times, samples=same.times.samples) == same.times
 
 
 def broken(change: Any) -> str:
