@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from bench import charts
@@ -138,14 +139,18 @@ def spinning(found: Sequence[Raw]) -> Section:
         rows = []
         for way, sessions in raw.values["rounds"].items():
             for name, rounds in sessions.items():
-                ends = [sorted(one[key] for one in rounds) for key in ("p50_ms", "p90_ms", "cores")]
-                rows.append((way, name, *(f"{end[0]:.2f} to {end[-1]:.2f}" for end in ends)))
+                found_of = [[one[key] for one in rounds] for key in ("p50_ms", "p90_ms", "cores")]
+                rows.append((way, name, *map(_usual, found_of)))
         parts.append(plain_table(("asked", "threads", "p50, ms", "p90, ms", "cores busy"), rows))
         rounds_of = len(next(iter(next(iter(raw.values["rounds"].values())).values())))
         parts.append(
             part_origin(raw, raw.values, f"{raw.values['model']}, {rounds_of} rounds", "CPU")
         )
     return section(title, *parts)
+
+
+def _usual(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def part_origin(raw: Raw, part: Mapping[str, Any], what: str, device: str) -> Html:
