@@ -25,6 +25,8 @@ PARTS: tuple[tuple[str, tuple[str, ...], tuple[int, int]], ...] = (
     ("tail kernel", ("bench.kernels", "--part", "tail"), (260, 60)),
     ("engine, TensorRT-RTX", ("bench.tails", "--backend", "tensorrt-rtx"), (120, 90)),
     ("engine, TensorRT", ("bench.tails", "--backend", "tensorrt"), (300, 240)),
+    ("layers, TensorRT-RTX", ("bench.gpu_layers", "--backend", "tensorrt-rtx"), (150, 90)),
+    ("layers, TensorRT", ("bench.gpu_layers", "--backend", "tensorrt"), (300, 150)),
     ("bench, TensorRT-RTX", ("bench.on_gpu", "--backend", "tensorrt-rtx"), (550, 240)),
     ("bench, TensorRT", ("bench.on_gpu", "--backend", "tensorrt"), (550, 400)),
 )

@@ -59,7 +59,7 @@ PEERS: Mapping[str, Peer] = {
     "onnxruntime": _later("peer_onnx", "onnxruntime"),
     "openvino": _later("peer_onnx", "openvino"),
     "torch-tensorrt": _later("peer_gpu", "torch_tensorrt"),
-    "trtexec": _later("peer_gpu", "trtexec"),
+    "trtexec": _later("peer_trtexec", "trtexec"),
     "fer": _later("peer_fer", "fer"),
 }
 """What ``--against`` takes beside engines."""

@@ -21,6 +21,7 @@ from bench import (
     sections_devices,
     sections_gpu,
     sections_latency,
+    sections_layers,
     sections_paper,
     sections_precision,
     sections_robot,
@@ -74,6 +75,7 @@ def _measured(found: Results) -> Iterator[Section]:
     yield _of(sections_choice.accuracy, benches)
     yield _of(sections_confusion.confusion, benches)
     yield _of(sections_roofs.roofline, roofs, benches)
+    yield _of(sections_layers.layers, found.of("layers"))
     yield sections_devices.estimates()
     yield _of(sections_robot.robot, found.of("robot"))
     yield _of(sections_soak.soak, found.of("soak"))

@@ -17,7 +17,7 @@ from convcut_trt.measuring.results import Result
 SCHEMA = 1  # of every file read here
 MEASURED = (
     *("roofs", "robot", "detectors", "aligned", "spinning", "kernels", "gates", "engines"),
-    *("openings", "soak", "tails"),
+    *("openings", "soak", "tails", "layers"),
 )
 """Files that ``python -m bench.NAME`` and its like write, by the first part of their names."""
 _FIX = "make it again with this version, or move it away"

@@ -9,10 +9,14 @@ from typing import Any
 import onnx
 
 from bench.results import Raw
+from bench.turns import one_line
 from convcut_trt.backends.onnxruntime import OnnxRuntime
+from convcut_trt.backends.probe import Gpu
 from convcut_trt.devices import Device, Figures, known
-from convcut_trt.errors import ConvcutError
+from convcut_trt.errors import BackendMissing, ConvcutError
 from convcut_trt.home import find_model
+from convcut_trt.measuring import clocks, provenance
+from convcut_trt.measuring.clocks import State
 from convcut_trt.measuring.provenance import Machine
 from convcut_trt.measuring.results import Measured, Subject
 from convcut_trt.measuring.roofline import Estimate, Roofs, Speed, estimate, estimate_for
@@ -20,6 +24,9 @@ from convcut_trt.measuring.work import ON_CPU, layers
 from convcut_trt.network import read_model
 from convcut_trt.precision.typed import form_of, to_typed
 from convcut_trt.ranges import Ranges
+
+Roof = tuple[Device, str]
+"""A device, and which variant of it."""
 
 
 @cache
@@ -59,13 +66,13 @@ def _is_jetson(device: Device) -> bool:
     return _bare(device.name).startswith("jetson")
 
 
-def figures_of(device: Device, one: Measured) -> Figures | None:
-    """The variant of a device that an engine was measured on.
+def figures_of(device: Device, state: State | None) -> Figures | None:
+    """The variant that a device is in the state in which something was measured on it.
 
     A Jetson's variants are power modes; its own files call them ``MODE_15W`` or ``40W``. None for
     a mode that has no figures; where the mode is not known, and on any other device, the usual variant.
     """
-    mode = one.before.gpu.power_mode if one.before.gpu else None
+    mode = state.power_mode if state else None
     if mode is None or not _is_jetson(device):
         return device.figures()
     name = _letters(mode).removeprefix("mode")
@@ -98,7 +105,7 @@ def estimate_of(
     try:
         if subject.flavour.startswith("tensorrt"):
             device = device_of(machine)
-            figures = None if device is None else figures_of(device, one)
+            figures = None if device is None else figures_of(device, one.before.gpu)
             if device is None or figures is None:
                 return None
             if (model := _typed_of(subject, on_cpu=False)) is None:
@@ -150,3 +157,43 @@ def _all_cores_of(machine: Machine, part: Mapping[str, Any]) -> bool:
     on = part["machine"]
     same = (on["processor"], on["cores"]) == (machine.processor, machine.cores)
     return same and part["threads"] == on["physical_cores"]
+
+
+def roofs_here(gpu: Gpu) -> tuple[list[Roof], list[str]]:
+    """The roofs of the GPU that is here: of its datasheet, and measured; and why one of both is missing."""
+    roofs: list[Roof] = []
+    missing = []
+    device = device_of(provenance.machine())
+    figures = None if device is None else figures_of(device, clocks.read(gpu))
+    if device is None:
+        missing.append(f"there are no datasheet figures of {gpu.name}")
+    elif figures is None:
+        missing.append(f"there are no datasheet figures of {device.name} in this power mode")
+    else:
+        roofs.append((device, figures.variant))
+    try:
+        # Imported here: torch takes seconds, and nothing else in this module needs it.
+        from bench.gpu_roofs import measured_device
+
+        own = measured_device(gpu.name, gpu.compute_capability)
+        roofs.append((own, own.figures().variant))
+    except (BackendMissing, RuntimeError) as error:  # what torch raises where a GPU refuses it
+        missing.append(one_line(error))
+    return roofs, missing
+
+
+def figures_here(roofs: Sequence[Roof]) -> list[dict[str, Any]]:
+    """What a result keeps of ``roofs_here``."""
+    rows = []
+    for device, variant in roofs:
+        found = device.figures(variant)
+        row = {
+            "fp32_tflops": found.fp32_tflops,
+            "fp16_tflops": found.fp16_tflops,
+            "int8_tops": found.int8_tops,
+            "memory_gb_s": found.bandwidth_gb_s,
+            "l2_mb": found.l2_mb,
+        }
+        name = f"{device.name}, {variant}" if variant else device.name
+        rows.append({"name": name, "source": device.source, **row})
+    return rows

@@ -80,7 +80,7 @@ def _gpu(bench: Bench) -> Iterator[Html]:
     names = short([one.subject.name for one in bench.result.measured])
     points: dict[str, list[Point]] = {}
     for number, one in enumerate(bench.result.measured):
-        series, figures = typical(one), figures_of(device, one)
+        series, figures = typical(one), figures_of(device, one.before.gpu)
         guess = series and estimate_of(bench.result.machine, one, series.batch)
         if series and guess and figures:
             place = _whole(guess, middle(series.times))

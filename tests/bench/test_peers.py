@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -238,6 +239,18 @@ def test_trtexec_tells_times_of_its_own(
     assert fixed.own_times is not None
     fixed.own_times(1, 3.0)
     assert "--shapes" not in given.read_text()  # trtexec refuses it there
+
+
+def test_trtexec_is_there_without_torch(
+    engine: Entrant, fake_trtexec: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_trtexec(TOLD)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in ("peer_trtexec", "peer_gpu", "peer_torch"):
+        monkeypatch.delitem(sys.modules, f"bench.{module}", raising=False)
+    assert PEERS["trtexec"](on_gpu(engine)).own_times is not None
+    with pytest.raises(BackendMissing, match="torch is not installed"):
+        PEERS["torch-tensorrt"](on_gpu(engine))
 
 
 @pytest.mark.parametrize(

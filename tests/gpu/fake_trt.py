@@ -17,7 +17,7 @@ from typing import Any
 from tests.gpu import fake_trt_context, fake_trt_engine
 from tests.gpu.fake_calls import Refused, timed
 from tests.gpu.fake_cuda import FakeCuda
-from tests.gpu.fake_trt_calls import ILogger, Logger, TrtObject, trt_call
+from tests.gpu.fake_trt_calls import ILogger, IProfiler, Logger, TrtObject, trt_call
 from tests.gpu.fake_trt_engine import ExecutionContextAllocationStrategy, Header, read_plan
 
 _RUNTIME_CONFIG_FROM = (10, 13)
@@ -27,12 +27,10 @@ _CACHE_MAGIC = b"FAKECACHE"
 def plan(
     model: bytes,
     batch: tuple[int, int, int] = (1, 4, 16),
-    *,
-    version: str = "",
-    capturable: bool = True,
+    **header: Any,
 ) -> bytes:
     """The engine of an ONNX file; see ``fake_trt_engine.Header``."""
-    return Header(batch, version, capturable).plan(model)
+    return Header(batch, **header).plan(model)
 
 
 class EngineValidity(Enum):
@@ -230,9 +228,13 @@ class FakeTensorRT:
         cuda: The fake driver below.
         version: ``10.3.0`` ... ``11.4.0``, or of RTX.
         rtx: TensorRT-RTX.
+
+    Attributes:
+        tells: Whether profilers are told anything.
     """
 
     ILogger = ILogger
+    IProfiler = IProfiler
     Logger = Logger
     TensorIOMode = fake_trt_engine.TensorIOMode
     DataType = fake_trt_engine.DataType
@@ -244,6 +246,7 @@ class FakeTensorRT:
     def __init__(self, cuda: FakeCuda, version: str = "10.3.0", *, rtx: bool = False) -> None:
         self.cuda = cuda
         self.rtx = rtx
+        self.tells = True
         self.__version__ = version
         major, minor = (int(part) for part in version.split(".")[:2])
         configurable = rtx or (major, minor) >= _RUNTIME_CONFIG_FROM

@@ -52,6 +52,14 @@ class Logger(ILogger):
             print(f"[TRT] [{severity.name[0]}] {msg}")
 
 
+class IProfiler:
+    """Is told the time of each operation: subclasses define ``report_layer_time``."""
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        """Takes the time of one."""
+        raise RuntimeError("pure virtual function report_layer_time called")
+
+
 class TrtObject:
     """An object of TensorRT, alive on the GPU until it is deleted. A subclass says its ``kind``."""
 

@@ -30,6 +30,8 @@ _NUMPY = {
     DataType.UINT8: np.uint8,
     DataType.BOOL: np.bool_,
 }
+OPERATION_MS = 1e-3
+"""What the profiler is told of the first operation; of each one behind it as much more."""
 Places = dict[str, tuple[int, Shape, Any]]  # tensor -> address, shape, numpy type
 
 
@@ -39,6 +41,8 @@ class IExecutionContext(TrtObject):
     kind = "execution contexts"
     trt: Any
     active_optimization_profile = 0
+    profiler: Any = None
+    enqueue_emits_profile = True
 
     def __init__(self, engine: ICudaEngine, strategy: Any, config: Any) -> None:
         self.engine = engine  # lives at least as long
@@ -52,6 +56,7 @@ class IExecutionContext(TrtObject):
         }
         self._addresses: dict[str, int] = {}
         self._ran: set[Shape] = set()
+        self._recorded: Any = None  # the stream of a run whose times are not told yet
         self._alive = [True]  # shared with the work that it enqueues
         self._scratch = 0
         cuda = engine.cuda
@@ -156,7 +161,25 @@ class IExecutionContext(TrtObject):
             self._ran.update(shapes)
             if self._config is not None:
                 self._config.compiled(shapes)
+            if self.profiler is not None:
+                self._recorded = stream
+                if self.enqueue_emits_profile:
+                    self._tell()
         return True
+
+    @trt_call(False)
+    def report_to_profiler(self) -> bool:
+        """Tells the times of the last run, once it is done; of a captured one there are none."""
+        if self.profiler is None or self._recorded is None:
+            return self._misuse("there is no run whose times could be told")
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        self.cuda.drain(self._recorded)
+        self._recorded = None
+        for place, operation in enumerate(self.engine.operations if self.trt.tells else ()):
+            self.profiler.report_layer_time(operation.name, OPERATION_MS * (place + 1))
 
     @property
     def _capturable(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -90,11 +91,13 @@ class Header:
         batch: Smallest, usual, largest.
         version: Of TensorRT that it is for; empty for any.
         capturable: Whether TensorRT-RTX can be captured with it: built with REQUIRE_USER_ALLOCATION.
+        fused: Names of nodes that are one operation, for each that is; none at all make a change of layout.
     """
 
     batch: tuple[int, int, int]
     version: str = ""
     capturable: bool = True
+    fused: tuple[tuple[str, ...], ...] = ()
 
     def plan(self, model: bytes) -> bytes:
         """The plan of an ONNX file."""
@@ -108,7 +111,9 @@ def read_plan(plan: bytes) -> tuple[Header, onnx.ModelProto] | None:
         return None
     head, model = plan[len(MAGIC) :].split(b"\n", 1)
     fields = json.loads(head)
-    return Header(tuple(fields.pop("batch")), **fields), onnx.load_from_string(model)
+    fields["batch"] = tuple(fields["batch"])
+    fields["fused"] = tuple(map(tuple, fields["fused"]))
+    return Header(**fields), onnx.load_from_string(model)
 
 
 @functools.lru_cache(maxsize=8)
@@ -127,6 +132,24 @@ class Tensor:
     mode: TensorIOMode
     dtype: DataType
     shape: Shape
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One of an engine, and the nodes of the network that it computes, if any."""
+
+    name: str
+    nodes: tuple[onnx.NodeProto, ...]
+
+    @classmethod
+    def of(cls, nodes: Sequence[onnx.NodeProto]) -> Operation:
+        """Of one node or of several, by the names that TensorRT gives."""
+        if len(nodes) == 1:
+            return cls(nodes[0].name or nodes[0].output[0], tuple(nodes))
+        if not nodes:
+            return cls("Reformatting CopyNode for Network Input images", ())
+        kinds = "".join(node.op_type for node in nodes)
+        return cls(f"__myl_{kinds}_{nodes[0].output[0]}", tuple(nodes))
 
 
 class ICudaEngine(TrtObject):
@@ -157,7 +180,19 @@ class ICudaEngine(TrtObject):
                 sizes = tuple(size.dim_value for size in kind.shape.dim)
                 shape = (low if low == high else -1, *sizes[1:])
                 self.tensors[value.name] = Tensor(mode, _TYPES[kind.elem_type], shape)
+        self.operations = self._operations()
         self.born(runtime.cuda, runtime.logger)
+
+    def _operations(self) -> list[Operation]:
+        """Of the fake, in their order: a fused one comes where its last node was."""
+        fused = {node: names for names in self.header.fused for node in names}
+        nodes = {node.name: node for node in self._graph.node}
+        found = [Operation.of(()) for names in self.header.fused if not names]
+        for node in self._graph.node:
+            names = fused.get(node.name, (node.name,))
+            if node.name == names[-1]:
+                found.append(Operation.of([nodes[name] for name in names] if names[0] else [node]))
+        return found
 
     @property
     def name(self) -> str:
@@ -171,8 +206,8 @@ class ICudaEngine(TrtObject):
 
     @property
     def num_layers(self) -> int:
-        """Layers after fusion; the fake fuses nothing."""
-        return len(self._graph.node)
+        """Layers after fusion; the fake fuses what the plan's header names."""
+        return len(self.operations)
 
     def get_tensor_name(self, index: int) -> str:
         """By number, the inputs first."""
@@ -229,7 +264,7 @@ class ICudaEngine(TrtObject):
     @trt_call(gpu=False)
     def create_engine_inspector(self) -> Any:
         """Tells what is in the engine."""
-        return self.trt.EngineInspector(self, self._graph)
+        return self.trt.EngineInspector(self)
 
 
 class ConfigurableEngine(ICudaEngine):
@@ -246,25 +281,25 @@ class EngineInspector:
 
     trt: Any
 
-    def __init__(self, engine: ICudaEngine, graph: onnx.GraphProto) -> None:
+    def __init__(self, engine: ICudaEngine) -> None:
         self._engine = engine
-        self._graph = graph
         self.execution_context: Any = None
 
     def get_engine_information(self, format: LayerInformationFormat) -> str:
         """All layers: one line each, or a JSON object."""
-        layers = [self._layer(node) for node in self._graph.node]
+        layers = [self._layer(operation) for operation in self._engine.operations]
         if format == LayerInformationFormat.ONELINE:
             return "\n".join(layer["Name"] for layer in layers)
         return json.dumps({"Layers": layers, "Bindings": list(self._engine.tensors)})
 
     def get_layer_information(self, layer_index: int, format: LayerInformationFormat) -> str:
         """One layer."""
-        layer = self._layer(self._graph.node[layer_index])
+        layer = self._layer(self._engine.operations[layer_index])
         return layer["Name"] if format == LayerInformationFormat.ONELINE else json.dumps(layer)
 
-    def _layer(self, node: onnx.NodeProto) -> dict[str, Any]:
+    def _layer(self, operation: Operation) -> dict[str, Any]:
         types = _value_types(self._engine.plan)
+        nodes = operation.nodes
 
         def tensors(names: Any) -> list[dict[str, str]]:
             return [
@@ -278,11 +313,11 @@ class EngineInspector:
             ]
 
         return {
-            "Name": node.name or node.output[0],
-            "LayerType": node.op_type,
-            "Inputs": tensors(node.input),
-            "Outputs": tensors(node.output),
-            "Metadata": f"[ONNX Layer: {node.name}]",
+            "Name": operation.name,
+            "LayerType": nodes[0].op_type if len(nodes) == 1 else "kgen" if nodes else "Reformat",
+            "Inputs": tensors(nodes[0].input) if nodes else [],
+            "Outputs": tensors(nodes[-1].output) if nodes else [],
+            "Metadata": "\x1e".join(f"[ONNX Layer: {node.name}]" for node in nodes),
         }
 
 

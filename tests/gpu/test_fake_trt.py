@@ -250,6 +250,58 @@ def test_the_inspector_lists_layers(cuda: FakeCuda, model: bytes) -> None:
     assert json.loads(one) == layers[0]
 
 
+@pytest.mark.parametrize(("version", "rtx"), VERSIONS)
+def test_a_profiler_is_told_after_a_run_and_never_of_a_captured_one(
+    cuda: FakeCuda, model: bytes, version: str, rtx: bool
+) -> None:
+    it = Said(cuda, version, rtx)
+    engine = it.runtime.deserialize_cuda_engine(plan(model, (1, 2, 4)))
+    context = it.context(engine)
+    arrays = it.bind(context, pictures(1, side(model)))
+    told: list[tuple[str, float]] = []
+
+    class Profiler(it.trt.IProfiler):  # type: ignore[misc, name-defined]
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            told.append((layer_name, ms))
+
+    context.profiler = Profiler()
+    stream = ok(cuda.cuStreamCreate(1))
+    assert context.execute_async_v3(int(stream))  # waits by itself
+    assert [name for name, _ in told] == [operation.name for operation in engine.operations]
+    assert all(ms > 0 for _, ms in told)
+    before = arrays["map"][1]
+    ok(cuda.cuMemcpyDtoH(before, arrays["map"][0], before.nbytes))
+    assert not np.isnan(before).any()
+    assert not context.report_to_profiler()  # of that run it has told
+
+    told.clear()
+    context.enqueue_emits_profile = False
+    assert context.execute_async_v3(int(stream)) and not told
+    assert context.report_to_profiler() and len(told) == engine.num_layers
+
+    told.clear()
+    executable = capture(cuda, context, stream)
+    ok(cuda.cuGraphLaunch(executable, stream))
+    ok(cuda.cuStreamSynchronize(stream))
+    assert not context.report_to_profiler() and not told
+    assert len(it.errors) == 2
+    context.profiler = None
+    assert context.execute_async_v3(int(stream)) and not context.report_to_profiler()
+
+
+def test_fused_nodes_are_one_operation(cuda: FakeCuda, model: bytes) -> None:
+    it = Said(cuda)
+    names = tuple(node.name for node in onnx.load_from_string(model).graph.node[3:6])
+    alone = it.runtime.deserialize_cuda_engine(plan(model))
+    engine = it.runtime.deserialize_cuda_engine(plan(model, fused=(names, ())))
+    assert engine.num_layers == alone.num_layers - 2 + 1
+    inspector, formats = engine.create_engine_inspector(), it.trt.LayerInformationFormat
+    layers = json.loads(inspector.get_engine_information(formats.JSON))["Layers"]
+    assert layers[0]["Metadata"] == "" and "Reformatting" in layers[0]["Name"]
+    (fused,) = (layer for layer in layers if layer["Name"].startswith("__myl_"))
+    assert fused["Metadata"] == "\x1e".join(f"[ONNX Layer: {name}]" for name in names)
+
+
 FAILURES = {
     "deserialize_cuda_engine": None,
     "create_execution_context": None,
