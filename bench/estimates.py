@@ -7,7 +7,7 @@ with roofs and an estimate of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,6 @@ from convcut_trt.precision.typed import form_of, to_typed
 from convcut_trt.ranges import Ranges
 
 PASSES = 3
-DRIFT = 1.1
-"""By what factor the FP32 peak may change over a pass. One of more is taken again: a shared machine gives its cores
-to others too, and what is measured then tells nothing of a layer."""
-TRIES = 5
-"""Of a pass; the steadiest counts where none is steady."""
 SHARE = 0.02
 """Of the time: from here on a layer is held against its estimate."""
 _PASS_S = 1.5  # of a network in each pass, timed as a whole; the profiled runs take as much
@@ -68,44 +63,18 @@ def measure(
         typed = typed_model(graph, precision)
         pair.append(Timed(typed, layers(typed, 1, ON_CPU), threads))
     counts = [_count(timed) for timed in pair]
-    passes, tries = [], 0
+    passes = []
     for number in range(PASSES):
         step(f"{precision}, pass {number + 1} of {PASSES}")
-        taken: list[_Pass] = []
-        while len(taken) < TRIES and not (taken and taken[-1].drift <= DRIFT):
-            taken.append(_take(gemms, threads, cache_mb, pair, counts))
-        passes.append(min(taken, key=lambda one: one.drift))
-        tries += len(taken)
-    found = _compared(precision, pair, passes, [timed.close() for timed in pair])
-    return {**found, "tries": tries}
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Roofs, by how much their peak changed, and seconds and places of the runs of both networks."""
-
-    measured: Roofs
-    drift: float
-    wholes: tuple[list[float], list[float]]
-    runs: tuple[slice, slice]
-
-
-def _take(
-    gemms: Gemms, threads: int, cache_mb: float, pair: Sequence[Timed], counts: Sequence[int]
-) -> _Pass:
-    starts = [timed.runs for timed in pair]
-    before, copied = gemms.tflops(), copies(threads)
-    wholes: tuple[list[float], list[float]] = ([], [])
-    # In turns, a few runs each, so that what else goes on hits both alike.
-    turns = max(1, min(counts) // 4)
-    for _ in range(turns):
-        for whole, timed, count in zip(wholes, pair, counts, strict=True):
-            whole += timed.run(max(1, count // turns))
-    after = gemms.tflops()
-    peaks = {kind: (before[kind] * after[kind]) ** 0.5 for kind in before}
-    runs = [slice(start, timed.runs) for start, timed in zip(starts, pair, strict=True)]
-    drift = _factor(before["fp32"], after["fp32"])
-    return _Pass(roofs_of(peaks, copied, cache_mb), drift, wholes, (runs[0], runs[1]))
+        measured = roofs_of(gemms.tflops(), copies(threads), cache_mb)
+        wholes: tuple[list[float], list[float]] = ([], [])
+        # In turns, a few runs each, so that what else goes on hits both alike.
+        turns = max(1, min(counts) // 4)
+        for _ in range(turns):
+            for whole, timed, count in zip(wholes, pair, counts, strict=True):
+                whole += timed.run(max(1, count // turns))
+        passes.append((measured, wholes))
+    return _compared(precision, pair, passes, [timed.close() for timed in pair])
 
 
 def _count(timed: Timed) -> int:
@@ -116,15 +85,19 @@ def _count(timed: Timed) -> int:
 def _compared(
     precision: str,
     pair: Sequence[Timed],
-    passes: Sequence[_Pass],
+    passes: Sequence[tuple[Roofs, tuple[list[float], list[float]]]],
     rows: Sequence[F64],
 ) -> dict[str, Any]:
     """Estimates and measurements of all passes; the layers are those of the pass with the largest error."""
     results = []
-    for one in passes:
-        times = [np.median(row[runs], axis=0) for row, runs in zip(rows, one.runs, strict=True)]
-        result = _pass(precision, pair, one.measured, one.wholes[1], times)
-        results.append({**result, "drift": one.drift})
+    at = [2, 2]  # the first runs of each session warmed it up
+    for measured, wholes in passes:
+        times = []
+        for which, whole in enumerate(wholes):
+            part = rows[which][at[which] : at[which] + len(whole)]
+            at[which] += len(whole)
+            times.append(np.median(part, axis=0))
+        results.append(_pass(precision, pair, measured, wholes[1], times))
     worst = max(results, key=lambda result: result["factor"])
     return {
         "passes": [{k: v for k, v in result.items() if k != "table"} for result in results],

@@ -31,12 +31,7 @@ _SHORT = 12  # names of fewer letters are not looked for inside others
 
 
 class Timed:
-    """A typed ONNX in two sessions: one that is timed as a whole, one that profiles its operations.
-
-    Attributes:
-        work: Its layers.
-        runs: How often it ran.
-    """
+    """A typed ONNX in two sessions: one that is timed as a whole, one that profiles its operations."""
 
     def __init__(self, model: onnx.ModelProto, work: Sequence[Work], threads: int) -> None:
         self.work = list(work)
@@ -52,7 +47,7 @@ class Timed:
         shape = [size if isinstance(size, int) else 1 for size in image.shape]
         random = np.random.default_rng(0)
         self._feeds = {image.name: random.integers(0, 256, shape, np.uint8)}
-        self.runs = 0
+        self._runs = 0
 
     def run(self, count: int) -> list[float]:
         """Seconds of ``count`` runs as a whole; as many more are profiled."""
@@ -62,7 +57,7 @@ class Timed:
             self._plain.run(None, self._feeds)
             seconds.append(self._clock() - start)
             self._profiled.run(None, self._feeds)
-        self.runs += count
+        self._runs += count
         return seconds
 
     def close(self) -> F64:
@@ -74,10 +69,10 @@ class Timed:
             for event in events
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
         ]
-        each = len(kernels) // self.runs
+        each = len(kernels) // self._runs
         owners = owners_of([kernel[:2] for kernel in kernels[:each]], self.work, self._names)
         durations = np.array([kernel[2] for kernel in kernels], np.float64).reshape(-1, each)
-        times = np.zeros((self.runs, len(self.work)))
+        times = np.zeros((self._runs, len(self.work)))
         np.add.at(times.T, owners, durations.T)
         return times
 

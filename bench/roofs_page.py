@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.estimates import DRIFT, TRIES
 from convcut_trt.backends.onnxruntime import OnnxRuntime
 
 LIMITS = {"fp32": (1.25, 1.6), "fp16": (1.5, 2.5), "int8": (1.5, 2.5)}
@@ -32,9 +31,8 @@ def _head(errors: Mapping[str, float]) -> Iterator[str]:
         "reaches of them is measured on a probe network of other sizes (`bench/probe.py`), not on the networks "
         "below. onnxruntime, batch 1; times are medians; one thread is timed by its own clock as a whole. A factor "
         "is the larger of measured over estimate and estimate over measured. Each range is over passes, which have "
-        "roofs and estimates of their own; one over which the FP32 peak changed by more than a factor of "
-        f"{DRIFT:g} was taken again, {TRIES} times in all at most. FP16 is stored in 16 bits and computed in FP32. "
-        f"BF16: {OnnxRuntime().refuses('bf16')}."
+        "roofs and estimates of their own. FP16 is stored in 16 bits and computed in FP32. BF16: "
+        f"{OnnxRuntime().refuses('bf16')}."
     )
     yield ""
     yield f"Largest factor of a whole network, by which an estimate's range is stated down and up: {held}."
@@ -84,9 +82,8 @@ def _layers(report: Mapping[str, Any]) -> Iterator[str]:
 def _roofs(report: Mapping[str, Any]) -> Iterator[str]:
     yield "## Roofs"
     yield ""
-    head = ("FP32, TFLOP/s", "its drift", "passes taken", "INT8, TOP/s", "memory, GB/s")
-    yield f"| network | precision | {' | '.join(head)} | last cache, GB/s | CPU | date |"
-    yield f"| --- | --- | {' | '.join('---' for _ in head)} | --- | --- | --- |"
+    yield "| network | precision | FP32, TFLOP/s | INT8, TOP/s | memory, GB/s | last cache, GB/s | CPU | date |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for _, found in sorted(report["parts"].items()):
         machine = found["machine"]
         roofs = [one["roofs"] for one in found["passes"]]
@@ -95,8 +92,6 @@ def _roofs(report: Mapping[str, Any]) -> Iterator[str]:
             found["network"],
             found["precision"],
             _range(flops, "fp32"),
-            _range(found["passes"], "drift"),
-            str(found["tries"]),
             _range(flops, "int8"),
             _range(roofs, "memory_gb_s"),
             _range(roofs, "cache_gb_s"),

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from bench import cpu_roofs, estimates, roofs, roofs_page
-from bench.cpu_roofs import Gemms, copies, speeds
+from bench.cpu_roofs import copies, speeds
 from bench.estimates import typed_model
 from bench.layer_times import Timed, owners_of
 from bench.probe import STAGES, network
@@ -121,37 +121,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_pass_over_which_the_machine_changed_is_taken_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # before and after each pass: by 1.5, by 1.05, then by 1.3 as often as it is tried, and by 1.2 once
-    told = [1.0, 1.5, 1.0, 1.05, *([1.0, 1.3] * 2), 1.0, 1.2, *([1.0, 1.3] * 2)]
-    peaks = iter(told)
-
-    def tflops(self: Gemms) -> dict[str, float]:
-        peak = next(peaks)
-        return {"fp32": peak, "int8": 4 * peak}
-
-    monkeypatch.setattr(Gemms, "tflops", tflops)
-    found = estimates.measure(network(), "fp32", 1, 30.0, lambda what: None)
-    assert found["tries"] == 2 + estimates.TRIES
-    assert [one["drift"] for one in found["passes"]] == pytest.approx([1.05, 1.2], rel=1e-3)
-    peak = found["passes"][1]["roofs"]["tflops"]["fp32"]
-    assert peak == pytest.approx(1.2**0.5, rel=1e-3)
-    assert next(peaks, None) is None
-
-
-@pytest.mark.usefixtures("quick")
 def test_a_run_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conv-cut-mini", "--precision", "fp32", "int8", "-o", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "roofs.json").read_text())
     parts = report["parts"]
     assert set(parts) == {f"conv-cut-mini, {kind}, 1 thread" for kind in ("fp32", "int8")}
     for form in parts.values():
-        assert len(form["passes"]) == 2 <= form["tries"] and form["factor"] >= 1
+        assert len(form["passes"]) == 2 and form["factor"] >= 1
         for one in form["passes"]:
             assert one["floor_ms"] > 0 and one["estimate_ms"] > 0
-            assert one["samples_ms"] and one["drift"] >= 1
+            assert one["samples_ms"]
         for row in (*form["layers"], *form["kinds"]):
             assert row["factor"] >= 1 and row["share"] > estimates.SHARE and row["bytes"] > 0
             assert (row["multiply_adds"] > 0) == (row["kind"] in PRODUCTS)
