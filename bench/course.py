@@ -53,9 +53,13 @@ def _strip(number: int, name: str, times: F64) -> Strip:
     middle = float(np.median(times))
     ends = [*(middle * share for share in _ROOM), *(ms for _, ms in line)]
     y = charts.logarithmic("ms", ends)
-    y = replace(y, ticks=tuple((end, f"{end:.3g}") for end in (min(ends), max(ends))))
-    text = f"{line[0][1]:.3g}, at last {line[-1][1]:.3g} ms"
+    y = replace(y, ticks=tuple((end, _short(end)) for end in (min(ends), max(ends))))
+    text = f"{_short(line[0][1])}, at last {_short(line[-1][1])} ms"
     return Strip(name, text, y, line, stray, number)
+
+
+def _short(milliseconds: float) -> str:
+    return charts.number(float(f"{milliseconds:.3g}"))
 
 
 def _pieces(times: F64) -> tuple[_Points, _Points]:

@@ -187,9 +187,8 @@ def _cells(series: Series) -> tuple[str, ...]:
 def _facts(one: Measured) -> tuple[str, ...]:
     memory, energy = one.memory, one.energy
     sizes = {"engine": memory.engine, "peak": memory.peak, "GPU": memory.gpu}
-    sizes_known = [
-        f"{name} {size / 1e6:.0f} MB" for name, size in sizes.items() if size is not None
-    ]
+    # older results have less than nothing where memory was freed meanwhile
+    sizes_known = [f"{name} {size / 1e6:.0f} MB" for name, size in sizes.items() if (size or 0) > 0]
     cost = NONE
     if energy is not None:
         watts = f"{energy.watts:.1f} W, idle {energy.idle_watts:.1f} W"

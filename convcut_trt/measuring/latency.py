@@ -194,9 +194,10 @@ class Measuring:
 def _memory(empty: int | None, free: int | None) -> Memory:
     resident, left = _resident(), None if free is None else _gpu_free()
     peak = _peak()
+    grown = None if resident is None or empty is None else resident - empty
     return Memory(
         process=resident,
-        engine=None if resident is None or empty is None else resident - empty,
+        engine=grown if grown is None or grown > 0 else None,
         # Linux counts either loosely, in parts that each core keeps for a while
         peak=None if peak is None else max(peak, resident or 0),
         gpu=None if free is None or left is None else free - left,

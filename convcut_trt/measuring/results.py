@@ -55,7 +55,7 @@ class Memory:
 
     Attributes:
         process: Resident, with the engine open and warm.
-        engine: By how much that grew when it was opened and ran.
+        engine: By how much that grew when it was opened and ran; None where more was freed meanwhile.
         peak: Most that the process ever had.
         gpu: By how much the GPU's free memory shrank; None without a GPU of its own.
     """

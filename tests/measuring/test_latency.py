@@ -99,6 +99,16 @@ def test_every_way_of_timing(clock: Clock) -> None:
     assert found.before.at_s <= found.after.at_s
 
 
+@pytest.mark.parametrize(("bytes_after", "engine"), [(7_000_000, 2_000_000), (4_000_000, None)])
+def test_an_engine_never_needs_less_than_nothing(
+    monkeypatch: pytest.MonkeyPatch, bytes_after: int, engine: int | None
+) -> None:
+    """What was open before may be freed while it is measured."""
+    monkeypatch.setattr(latency, "_resident", lambda: bytes_after)
+    found = latency._memory(5_000_000, None)
+    assert (found.engine, found.process) == (engine, bytes_after)
+
+
 def test_the_face_is_cut_out_as_the_witness_was(clock: Clock) -> None:
     # A session that does not know a face raises KeyError: frames were cut to the very bytes.
     measure(Known(clock), clock, [1])
