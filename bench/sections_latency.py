@@ -188,7 +188,11 @@ def _facts(one: Measured) -> tuple[str, ...]:
     memory, energy = one.memory, one.energy
     sizes = {"engine": memory.engine, "peak": memory.peak, "GPU": memory.gpu}
     # older results have less than nothing where memory was freed meanwhile
-    sizes_known = [f"{name} {size / 1e6:.0f} MB" for name, size in sizes.items() if (size or 0) > 0]
+    sizes_known = [
+        f"{name} {size / 1e6:.0f} MB"
+        for name, size in sizes.items()
+        if size is not None and size > 0
+    ]
     cost = NONE
     if energy is not None:
         watts = f"{energy.watts:.1f} W, idle {energy.idle_watts:.1f} W"
