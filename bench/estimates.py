@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bench.attribution import factor, short
 from bench.cpu_roofs import Gemms, copies, roofs_of, speeds
 from bench.layer_times import Timed
 from bench.probe import network
@@ -126,19 +127,19 @@ def _pass(
         "kinds": _kinds(guess.layers, times[1]),
     }
     return {
-        "measured_ms": _short(whole),
-        "estimate_ms": _short(guess.expected_ms),
-        "floor_ms": _short(guess.floor_ms),
-        "factor": _factor(whole, guess.expected_ms),
+        "measured_ms": short(whole),
+        "estimate_ms": short(guess.expected_ms),
+        "floor_ms": short(guess.floor_ms),
+        "factor": factor(whole, guess.expected_ms),
         "layer_factor": max((row["factor"] for row in table["layers"]), default=1.0),
         "kind_factor": max((row["factor"] for row in table["kinds"]), default=1.0),
-        "samples_ms": [_short(second * 1e3) for second in whole_s[:_SAMPLES]],
+        "samples_ms": [short(second * 1e3) for second in whole_s[:_SAMPLES]],
         "roofs": {
-            "tflops": {kind: _short(peak) for kind, peak in measured.peak_tflops.items()},
-            "memory_gb_s": _short(measured.bandwidth_gb_s),
-            "cache_gb_s": _short(measured.cache_gb_s or 0.0),
+            "tflops": {kind: short(peak) for kind, peak in measured.peak_tflops.items()},
+            "memory_gb_s": short(measured.bandwidth_gb_s),
+            "cache_gb_s": short(measured.cache_gb_s or 0.0),
             "speeds": {
-                kind: {name: _short(value) for name, value in asdict(speed).items()}
+                kind: {name: short(value) for name, value in asdict(speed).items()}
                 for kind, speed in known.speeds.items()
             },
         },
@@ -186,17 +187,8 @@ def _counted(estimates: Sequence[LayerEstimate]) -> dict[str, int]:
 
 def _row(time_us: float, expected_us: float, all_us: float) -> dict[str, float]:
     return {
-        "share": _short(time_us / all_us),
-        "measured_us": _short(time_us),
-        "estimate_us": _short(expected_us),
-        "factor": _factor(time_us, expected_us),
+        "share": short(time_us / all_us),
+        "measured_us": short(time_us),
+        "estimate_us": short(expected_us),
+        "factor": factor(time_us, expected_us),
     }
-
-
-def _factor(measured: float, estimate: float) -> float:
-    """How far apart they are, 1 or more."""
-    return _short(max(measured / estimate, estimate / measured))
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")
