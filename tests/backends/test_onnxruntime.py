@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime")
 
 from convcut_trt import backends
 from convcut_trt.backends.base import BuildOptions, Session, computed_shares
+from convcut_trt.backends.onnxruntime import NO_SPINNING, SPINNING_IN_A_RUN
 from convcut_trt.backends.stored import in_words, stored_shares
 from convcut_trt.devices import find
 from convcut_trt.engine import load
@@ -237,3 +238,16 @@ def test_targets_and_threads_are_checked(tmp_path: Path) -> None:
         ORT.build(path, BuildOptions(targets=(find("l4"),)))
     with pytest.raises(InputError, match="1 or more"):
         ORT.open(path, threads=0)
+
+
+@pytest.mark.parametrize(
+    ("spin", "key", "value"),
+    [(False, *NO_SPINNING), (True, *SPINNING_IN_A_RUN)],
+)
+def test_threads_spin_within_a_call_where_asked(
+    engines: Path, spin: bool, key: str, value: str
+) -> None:
+    with load(engines, spin=spin) as engine:
+        session: Any = engine._session
+        options = session._engine.get_session_options()
+        assert options.get_session_config_entry(key) == value
